@@ -1,0 +1,103 @@
+"""Files and folders that are either whole or absent: temporary name, fsync, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import BadInput
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_tree(folder: Path) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(root) / name)
+        _sync(Path(root))
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it takes the name `path` only if the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    draft = Path(name)
+    try:
+        yield draft
+        draft.chmod(0o644)
+        _sync(draft)
+        draft.replace(path)
+        _sync(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path, *, replaces: str | None = None) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; it takes the name `path` only if the block succeeds.
+
+    Args:
+        path: The folder to make. An empty folder of that name is replaced.
+        replaces: A file name that marks an older artefact of the same kind. A folder that holds it may be
+            replaced (the old one stays in place until the new one is complete). Any other non-empty folder is
+            refused, so that a mistyped destination never deletes somebody's files.
+
+    Raises:
+        BadInput: `path` exists and must not be replaced.
+    """
+    path = Path(path)
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise BadInput(f"{path} exists and is not a folder: give another destination.")
+    if path.is_dir() and any(path.iterdir()) and not (replaces and (path / replaces).exists()):
+        raise BadInput(f"{path} is not empty and is not an earlier result: give another destination.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield draft
+        draft.chmod(0o755)
+        _sync_tree(draft)
+        if path.exists():
+            retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+            path.rename(retired / path.name)
+            draft.rename(path)
+            shutil.rmtree(retired)
+        else:
+            draft.rename(path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, atomically. NaN and infinity are refused: a metric must be a number or null."""
+    with atomic_file(path) as draft:
+        draft.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that Belfry wrote.
+
+    Raises:
+        BadInput: The file is missing or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BadInput(f"{path} is not valid JSON ({error}).") from None

@@ -1,0 +1,74 @@
+"""The items of a dataset as arrays, in the order that every index and file uses: by item id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.data.dataset import Dataset
+
+MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """N items. Row 0 of every model-side array is padding and unknown, so item i here is row i + 1 there.
+
+    Strings are "" where the dataset has none. `published_at` is in seconds since 1970, the smallest integer where it
+    is not known.
+    """
+
+    ids: np.ndarray
+    title: np.ndarray
+    body: np.ndarray
+    language: np.ndarray
+    category: np.ndarray
+    published_at: np.ndarray
+
+    @classmethod
+    def load(cls, dataset: Dataset) -> Catalogue:
+        """Read the items that have not been removed."""
+        columns = ["item_id", "title", "body", "language", "category", "published_at", "removed_at"]
+        table = pq.read_table(dataset.items, columns=columns)
+        table = table.filter(pc.is_null(table["removed_at"])).sort_by("item_id")
+        published = table["published_at"].cast(pa.int64())
+        return cls(
+            _strings(table["item_id"]),
+            _strings(table["title"]),
+            _strings(table["body"]),
+            _strings(table["language"]),
+            _strings(table["category"]),
+            pc.fill_null(pc.divide(published, MICROSECONDS), np.iinfo(np.int64).min).to_numpy(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def text(self) -> np.ndarray:
+        """What the text encoder reads of each item; the same rule as `towers.text.join_fields`."""
+        return np.array([f"{t} {b}".strip() for t, b in zip(self.title, self.body, strict=True)], dtype=object)
+
+
+def vocabulary(values: np.ndarray) -> list[str]:
+    """The distinct known values, sorted; place i of the list is index i + 1 in a model.
+
+    Empty where there is only one: what everything shares tells nothing apart, and would only be one more thing to fit.
+    """
+    distinct = sorted({str(value) for value in values if value})
+    return distinct if len(distinct) > 1 else []
+
+
+def places(values: np.ndarray, vocabulary: list[str]) -> np.ndarray:
+    """Index of each value in `vocabulary`, from 1; 0 for what is not in it. Int32, with a leading 0 for row 0."""
+    index = {value: place for place, value in enumerate(vocabulary, start=1)}
+    return np.array([0, *(index.get(value, 0) for value in values)], dtype=np.int32)
+
+
+def _strings(column: pa.ChunkedArray) -> np.ndarray:
+    return pc.fill_null(column, "").to_numpy(zero_copy_only=False).astype(object)

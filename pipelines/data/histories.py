@@ -1,0 +1,203 @@
+"""From events to what models train on: each user's positives in order, and each request's slate.
+
+Preparation is one set of Ibis expressions on DuckDB; what comes out are flat arrays in which a history is a slice, so
+that ten million events cost their columns and nothing more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from ibis import _
+
+from pipelines.data import schema
+from pipelines.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """What U users wanted: E positives, by user, then time, then the source's order.
+
+    A user's positives are the slice `user_offsets[u] : user_offsets[u + 1]`; the history of positive i is the slice
+    from there to `history_end[i]`. An event of a slate sees only what is strictly earlier, since a slate's events
+    share a moment; an event without a slate sees everything above it in the order.
+    """
+
+    user_ids: np.ndarray  # (U,) str
+    user_language: np.ndarray  # (U,) str, "" for unknown
+    user_offsets: np.ndarray  # (U + 1,)
+    user: np.ndarray  # (E,) place in user_ids
+    item: np.ndarray  # (E,) row of the catalogue + 1
+    at: np.ndarray  # (E,) seconds since 1970
+    dwell: np.ndarray  # (E,) seconds, 0 for unknown
+    request: np.ndarray  # (E,) place in the requests, -1 for none
+    history_end: np.ndarray  # (E,)
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+
+@dataclass(frozen=True)
+class Requests:
+    """R slates, by time: request r showed `item[offsets[r] : offsets[r + 1]]`, in the order of the positions."""
+
+    ids: np.ndarray  # (R,) str
+    user: np.ndarray  # (R,) place in Interactions.user_ids
+    at: np.ndarray  # (R,)
+    history_end: np.ndarray  # (R,) end of the user's history in Interactions
+    offsets: np.ndarray  # (R + 1,)
+    item: np.ndarray  # (S,) row of the catalogue + 1; 0 for unknown
+    item_ids: np.ndarray  # (S,) str, as the source wrote them
+    clicked: np.ndarray  # (S,) bool
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """Both views of a dataset's events.
+
+    A positive whose item the catalogue does not know says nothing to a model and is in no history; `unknown` counts
+    them.
+    """
+
+    interactions: Interactions
+    requests: Requests
+    unknown: int
+
+
+def load_behaviour(dataset: Dataset, item_ids: np.ndarray, *, positive_rating: float | None = None) -> Behaviour:
+    """Read a dataset's events.
+
+    Args:
+        item_ids: The catalogue's ids, in its order.
+        positive_rating: Ratings below it are not positives; None counts every rating.
+    """
+    engine = ibis.duckdb.connect()
+    events = engine.read_parquet(str(dataset.events), file_row_number=True).rename(order="file_row_number")
+    events = events.mutate(at=events.at.epoch_seconds())
+    positives = _positives(events, positive_rating)
+    slates = _slates(events, positives)
+    catalogue = ibis.memtable(
+        pa.table({"item_id": pa.array(item_ids, pa.string()), "item": np.arange(1, len(item_ids) + 1, dtype=np.int32)})
+    )
+    numbered_users = events.select("user_id").distinct().order_by("user_id")
+    user_ids = _column(numbered_users.to_pyarrow(), "user_id")
+    users = ibis.memtable(pa.table({"user_id": pa.array(user_ids, pa.string()), "user": np.arange(len(user_ids))}))
+
+    wanted = (
+        positives.join(users, "user_id")
+        .left_join(catalogue, "item_id")
+        .order_by("user", "at", "order")
+        .select("user", "item", "at", "dwell", "request_id")
+        .to_pyarrow()
+    )
+    shown = (
+        slates.join(users, "user_id")
+        .left_join(catalogue, "item_id")
+        .order_by("slate_at", "slate_order", "position", "order")
+        .select("user", "request_id", "slate_at", "slate_order", "item", "item_id", "clicked")
+        .to_pyarrow()
+    )
+    known = wanted.filter(pc.is_valid(wanted["item"]))
+    unknown = len(wanted) - len(known)
+    return _arrays(known, unknown, shown, user_ids, _user_languages(engine, dataset, users))
+
+
+def _positives(events: ibis.Table, positive_rating: float | None) -> ibis.Table:
+    """One row per item that a user wanted, where click, read and like of one showing are one."""
+    wanted = events.filter(_.kind.isin(schema.POSITIVE_KINDS))
+    if positive_rating is not None:
+        wanted = wanted.filter((_.kind != "rating") | (_.value >= positive_rating))
+    return wanted.group_by(_.user_id, _.item_id, once=ibis.coalesce(_.request_id, _.event_id)).aggregate(
+        at=_.at.min(),
+        order=_.order.min(),
+        dwell=_.dwell_seconds.max().coalesce(0.0),
+        request_id=_.request_id.max(),
+    )
+
+
+def _slates(events: ibis.Table, positives: ibis.Table) -> ibis.Table:
+    shown = events.filter((_.kind == "impression") & _.request_id.notnull())
+    wanted = positives.filter(_.request_id.notnull()).select("user_id", "request_id", "item_id", clicked=True)
+    slate = ibis.window(group_by=["user_id", "request_id"])
+    return (
+        shown.select("user_id", "request_id", "item_id", "at", "position", "order")
+        .mutate(slate_at=_.at.min().over(slate), slate_order=_.order.min().over(slate))
+        .left_join(wanted, ["user_id", "request_id", "item_id"])
+        .drop("user_id_right", "request_id_right", "item_id_right")
+        .mutate(clicked=_.clicked.coalesce(False))
+    )
+
+
+def _user_languages(engine: ibis.BaseBackend, dataset: Dataset, users: ibis.Table) -> np.ndarray:
+    if dataset.users is None:
+        return np.full(users.count().execute(), "", dtype=object)
+    known = engine.read_parquet(str(dataset.users)).select("user_id", "language")
+    table = users.left_join(known, "user_id").order_by("user").select(language=_.language.coalesce("")).to_pyarrow()
+    return _column(table, "language")
+
+
+def _arrays(wanted: pa.Table, unknown: int, shown: pa.Table, user_ids: np.ndarray, languages: np.ndarray) -> Behaviour:
+    user = _column(wanted, "user")
+    at = _column(wanted, "at")
+    user_offsets = np.searchsorted(user, np.arange(len(user_ids) + 1))
+
+    order = _column(shown, "slate_order")
+    starts = np.flatnonzero(np.r_[True, order[1:] != order[:-1]]) if len(order) else np.zeros(0, np.int64)
+    request_user = _column(shown, "user")[starts]
+    request_ids = _column(shown, "request_id")[starts]
+    place = {key: row for row, key in enumerate(zip(request_user, request_ids, strict=True))}
+    asked = zip(user, _column(wanted, "request_id"), strict=True)
+    request = np.array([place.get(key, -1) for key in asked], dtype=np.int64)
+
+    # The first positive of the same user at the same moment: what a slate's events must not see beyond.
+    moment_start = np.flatnonzero(np.r_[True, (user[1:] != user[:-1]) | (at[1:] != at[:-1])]) if len(user) else user
+    same_moment = np.repeat(moment_start, np.diff(np.r_[moment_start, len(user)]))
+    in_slate = np.array([value is not None for value in _column(wanted, "request_id")], dtype=bool)
+    interactions = Interactions(
+        user_ids=user_ids,
+        user_language=languages,
+        user_offsets=user_offsets,
+        user=user,
+        item=_filled(wanted, "item"),
+        at=at,
+        dwell=_column(wanted, "dwell").astype(np.float32),
+        request=request,
+        history_end=np.where(in_slate, same_moment, np.arange(len(user))),
+    )
+    request_at = _column(shown, "slate_at")[starts]
+    requests = Requests(
+        ids=request_ids,
+        user=request_user,
+        at=request_at,
+        history_end=_first_not_before(interactions, request_user, request_at),
+        offsets=np.r_[starts, len(order)],
+        item=_filled(shown, "item"),
+        item_ids=_column(shown, "item_id"),
+        clicked=_column(shown, "clicked").astype(bool),
+    )
+    return Behaviour(interactions, requests, unknown)
+
+
+def _first_not_before(interactions: Interactions, user: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """For each (user, moment): how far the user's positives that are strictly earlier reach."""
+    if not len(interactions):
+        return np.zeros(len(user), np.int64)
+    low = min(interactions.at.min(), at.min() if len(at) else 0)
+    span = max(interactions.at.max(), at.max() if len(at) else 0) - low + 1
+    key = interactions.user * span + (interactions.at - low)
+    return np.searchsorted(key, user * span + (at - low), side="left")
+
+
+def _column(table: pa.Table, name: str) -> np.ndarray:
+    return table[name].to_numpy(zero_copy_only=False)
+
+
+def _filled(table: pa.Table, name: str) -> np.ndarray:
+    return np.nan_to_num(table[name].to_numpy(zero_copy_only=False).astype(np.float64)).astype(np.int32)

@@ -1,0 +1,58 @@
+"""The tables of a dataset folder. Every column is named and typed here, and only here.
+
+Padding and absence: an id is never null; any other column may be null, which means "not known".
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pyarrow as pa
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+# What a user can do to an item. `impression` is being shown it.
+Kind = Literal["impression", "click", "read", "like", "share", "save", "dislike", "rating"]
+KINDS: tuple[str, ...] = ("impression", "click", "read", "like", "share", "save", "dislike", "rating")
+# Kinds that say "this user wanted this item". A rating counts from the recipe's threshold on.
+POSITIVE_KINDS: tuple[str, ...] = ("click", "read", "like", "share", "save", "rating")
+
+ITEMS = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("title", pa.string()),
+        pa.field("body", pa.string()),  # abstract, plot or text
+        pa.field("language", pa.string()),  # BCP 47, such as "en"
+        pa.field("category", pa.string()),
+        pa.field("tags", pa.list_(pa.string())),
+        pa.field("image", pa.binary()),  # encoded JPEG or PNG
+        pa.field("published_at", TIMESTAMP),
+        pa.field("removed_at", TIMESTAMP),
+    ]
+)
+
+EVENTS = pa.schema(
+    [
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),  # one of KINDS
+        pa.field("at", TIMESTAMP, nullable=False),
+        pa.field("request_id", pa.string()),  # the slate in which the item was shown
+        pa.field("position", pa.int32()),  # in that slate, from 0
+        pa.field("dwell_seconds", pa.float32()),
+        pa.field("scroll_depth", pa.float32()),  # 0 to 1
+        pa.field("value", pa.float32()),  # the rating, where kind is rating
+        pa.field("propensity", pa.float32()),  # probability with which the item was shown there
+        pa.field("variant", pa.string()),  # of the model or experiment that showed it
+    ]
+)
+
+USERS = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("language", pa.string()),
+        pa.field("segment", pa.string()),
+        pa.field("created_at", TIMESTAMP),
+    ]  # free columns may follow
+)

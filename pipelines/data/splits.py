@@ -1,0 +1,66 @@
+"""Which examples train, which choose the epoch, and which are the test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from pipelines.data.histories import Behaviour
+from pipelines.recipe import Split
+
+
+class Part(IntEnum):
+    TRAIN = 0
+    VALIDATION = 1
+    TEST = 2
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The part of every positive (E,) and of every request (R,)."""
+
+    interactions: np.ndarray
+    requests: np.ndarray
+
+
+def split(behaviour: Behaviour, rule: Split, *, on_requests: bool) -> Parts:
+    """Assign the parts.
+
+    By time, the cut-offs are moments, so that nothing in training is later than anything in the test. They are
+    quantiles of the requests' times, or of the positives' where there are no requests.
+
+    Args:
+        on_requests: Whether a request (with all its positives) is the unit, or a positive.
+    """
+    interactions, requests = behaviour.interactions, behaviour.requests
+    if rule.by == "none":
+        return everything(behaviour, Part.TRAIN)
+    if rule.by == "time":
+        moments = requests.at if on_requests else interactions.at
+        if not len(moments):
+            return everything(behaviour, Part.TRAIN)
+        cuts = np.quantile(moments, [1 - rule.test - rule.validation, 1 - rule.test], method="higher")
+        # A share of zero keeps nothing back: the cut-off lies past the end.
+        cuts = [cuts[0] if rule.validation else cuts[1], cuts[1] if rule.test else moments.max() + 1]
+        if not rule.validation and not rule.test:
+            cuts = [moments.max() + 1] * 2
+        return Parts(np.searchsorted(cuts, interactions.at, "right"), np.searchsorted(cuts, requests.at, "right"))
+    from_end = np.repeat(interactions.user_offsets[1:], np.diff(interactions.user_offsets)) - np.arange(
+        len(interactions)
+    )
+    enough = np.repeat(np.diff(interactions.user_offsets), np.diff(interactions.user_offsets)) >= 3
+    part = np.select([enough & (from_end == 1), enough & (from_end == 2)], [Part.TEST, Part.VALIDATION], Part.TRAIN)
+    request_part = np.zeros(len(requests), dtype=part.dtype)
+    belongs = interactions.request >= 0
+    np.maximum.at(request_part, interactions.request[belongs], part[belongs])
+    return Parts(part, request_part)
+
+
+def everything(behaviour: Behaviour, part: Part) -> Parts:
+    """All examples in one part, as when another dataset is the test."""
+    return Parts(
+        np.full(len(behaviour.interactions), int(part)),
+        np.full(len(behaviour.requests), int(part)),
+    )

@@ -1,0 +1,8 @@
+"""The one exception that means "the input is wrong", not "the program is"."""
+
+
+class BadInput(Exception):
+    """Unusable input. The message is one sentence that says what is wrong and what to do.
+
+    The command line prints it and exits with code 2; nothing has been written or changed.
+    """
