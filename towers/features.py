@@ -1,0 +1,55 @@
+"""What the towers are told about items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from towers.runtime import tf
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """Inputs of the content tower for a catalogue, row by row; row 0 is padding and unknown.
+
+    Args:
+        text: (N + 1, T) float32, the text encoder's vectors; T may be 0 where text is not used.
+        category, language, item: (N + 1,) int32, places in the vocabularies, 0 for unknown.
+    """
+
+    text: tf.Tensor
+    category: tf.Tensor
+    language: tf.Tensor
+    item: tf.Tensor
+
+    @classmethod
+    def from_arrays(cls, text: np.ndarray, category: np.ndarray, language: np.ndarray, item: np.ndarray) -> ItemTable:
+        """Put NumPy arrays of N + 1 rows into tensors.
+
+        Raises:
+            ValueError: The arrays differ in length, or row 0 is not empty.
+        """
+        if not len(text) == len(category) == len(language) == len(item):
+            raise ValueError("the columns of an item table must have the same number of rows")
+        if text[0].any() or category[0] or language[0] or item[0]:
+            raise ValueError("row 0 of an item table is padding and must be zero")
+        return cls(
+            tf.constant(text, tf.float32),
+            tf.constant(category, tf.int32),
+            tf.constant(language, tf.int32),
+            tf.constant(item, tf.int32),
+        )
+
+    @property
+    def rows(self) -> int:
+        return int(self.text.shape[0])
+
+    def gather(self, index: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The rows at `index` (...), as the content tower takes them."""
+        return {
+            "text": tf.gather(self.text, index),
+            "category": tf.gather(self.category, index),
+            "language": tf.gather(self.language, index),
+            "item": tf.gather(self.item, index),
+        }

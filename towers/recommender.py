@@ -1,0 +1,162 @@
+"""The graph that is served: raw strings in, ids and scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from towers.behaviour import BehaviourTower
+from towers.content import ContentTower
+from towers.runtime import tf
+from towers.text import TextEncoder, join_fields
+
+_HISTORY = {
+    "history_ids": tf.TensorSpec([None, None], tf.string, name="history_ids"),
+    "history_age_seconds": tf.TensorSpec([None, None], tf.float32, name="history_age_seconds"),
+    "history_dwell_seconds": tf.TensorSpec([None, None], tf.float32, name="history_dwell_seconds"),
+    "language": tf.TensorSpec([None], tf.string, name="language"),
+}
+_ITEM = ("item_id", "title", "body", "language", "category")
+
+
+class Recommender(tf.Module):
+    """Both towers, their vocabularies, the tokeniser and an exact index of N items, as four signatures.
+
+    An id, category or language that is not known counts as not given. Padding is "" for ids and 0 for numbers, and
+    may stand anywhere in a row. A history is oldest first; its last H known events are used.
+
+    Args:
+        content, behaviour: The trained towers.
+        encoder: Text encoder, or None where the content tower uses no text.
+        item_ids: (N,) ids, sorted: among equal scores the smaller id comes first.
+        embeddings: (N, D) the content tower's embeddings of these items.
+        items, categories, languages: The towers' vocabularies; place i is index i + 1.
+        history: H, events used.
+        top_k: K, items that `recommend` returns; fewer where the catalogue is smaller.
+    """
+
+    def __init__(
+        self,
+        content: ContentTower,
+        behaviour: BehaviourTower,
+        encoder: TextEncoder | None,
+        *,
+        item_ids: Sequence[str],
+        embeddings: np.ndarray,
+        items: Sequence[str],
+        categories: Sequence[str],
+        languages: Sequence[str],
+        history: int,
+        top_k: int,
+    ) -> None:
+        super().__init__(name="recommender")
+        if len(item_ids) != len(embeddings) or not len(item_ids):
+            raise ValueError("the index needs one embedding per item, and at least one item")
+        # Out of tf.Module's sight: it would save every weight of a Keras layer a second time.
+        self._towers = SimpleNamespace(content=content, behaviour=behaviour, encoder=encoder)
+        self._history, self._top_k = history, min(top_k, len(item_ids))
+        layers = [layer for layer in (content, behaviour, encoder) if layer is not None]
+        # tf.Module finds tf.Variables only; Keras 3 wraps them.
+        self.weights = [weight.value for layer in layers for weight in layer.weights]
+        padded = np.concatenate([np.zeros((1, embeddings.shape[1]), np.float32), embeddings])
+        self.embeddings = tf.Variable(padded, trainable=False, name="item_embeddings")
+        self.item_ids = tf.Variable(["", *item_ids], trainable=False, name="item_ids")
+        self.index = _table(item_ids)
+        self.vocabularies = {"item": _table(items), "category": _table(categories), "language": _table(languages)}
+
+    def signatures(self) -> dict[str, Callable[..., Any]]:
+        """Concrete functions by signature name, for `tf.saved_model.save`."""
+        text = tf.TensorSpec([None], tf.string)
+        ids = tf.TensorSpec([None, None], tf.string)
+        users = tf.function(self.embed_users).get_concrete_function(**_HISTORY)
+        items = tf.function(self.embed_items).get_concrete_function(
+            **{name: tf.TensorSpec(text.shape, text.dtype, name=name) for name in _ITEM}
+        )
+        recommend = tf.function(self.recommend).get_concrete_function(
+            **_HISTORY, exclude_ids=tf.TensorSpec(ids.shape, ids.dtype, name="exclude_ids")
+        )
+        rank = tf.function(self.rank).get_concrete_function(
+            **_HISTORY, candidate_ids=tf.TensorSpec(ids.shape, ids.dtype, name="candidate_ids")
+        )
+        return {
+            "serving_default": recommend,
+            "recommend": recommend,
+            "rank": rank,
+            "embed_items": items,
+            "embed_users": users,
+        }
+
+    def embed_users(self, **request: tf.Tensor) -> dict[str, tf.Tensor]:
+        """History (B, H) and language (B,) to `embedding` (B, D)."""
+        return {"embedding": self._user(request)}
+
+    def embed_items(self, **item: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Title, body, language, category and, where there is one, id (B,) to `embedding` (B, D)."""
+        inputs = {
+            "category": self.vocabularies["category"].lookup(item["category"]),
+            "language": self.vocabularies["language"].lookup(item["language"]),
+            "item": self.vocabularies["item"].lookup(item["item_id"]),
+        }
+        if self._towers.encoder is not None:
+            inputs["text"] = self._towers.encoder.encode(join_fields(item["title"], item["body"]))
+        return {"embedding": self._towers.content(inputs, training=False)}
+
+    def recommend(self, **request: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The best K items of the index for each user, (B, K): `ids` and `scores`.
+
+        Neither the history nor `exclude_ids` (B, E) is recommended. Where fewer than K items are left, the rest is ""
+        and 0.
+        """
+        scores_BxN = tf.linalg.matmul(self._user(request), self.embeddings, transpose_b=True)
+        hidden_BxE = self.index.lookup(tf.concat([request["history_ids"], request["exclude_ids"]], axis=1))
+        # Row 0 is no item.
+        hidden_BxE = tf.pad(hidden_BxE, [[0, 0], [1, 0]])
+        rows_BxE = tf.broadcast_to(tf.range(tf.shape(hidden_BxE)[0])[:, None], tf.shape(hidden_BxE))
+        places = tf.stack([tf.reshape(rows_BxE, [-1]), tf.reshape(hidden_BxE, [-1])], axis=1)
+        nothing = tf.fill([tf.shape(places)[0]], scores_BxN.dtype.min)
+        scores_BxK, best_BxK = tf.math.top_k(tf.tensor_scatter_nd_update(scores_BxN, places, nothing), self._top_k)
+        found_BxK = scores_BxK > scores_BxN.dtype.min
+        return {
+            "ids": tf.where(found_BxK, tf.gather(self.item_ids, best_BxK), ""),
+            "scores": tf.where(found_BxK, scores_BxK, 0.0),
+        }
+
+    def rank(self, **request: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`scores` (B, C) of `candidate_ids` (B, C), in their order; 0 for padding and for an id not in the index."""
+        candidates_BxCxD = tf.gather(self.embeddings, self.index.lookup(request["candidate_ids"]))
+        return {"scores": tf.linalg.matvec(candidates_BxCxD, self._user(request))}
+
+    def _user(self, request: dict[str, tf.Tensor]) -> tf.Tensor:
+        index_BxW = tf.pad(self.index.lookup(request["history_ids"]), [[0, 0], [0, 1]])
+        # Known events first, in their order; then the last H of them.
+        order_BxW = tf.argsort(tf.cast(index_BxW == 0, tf.int32), axis=1, stable=True)
+        known_Bx1 = tf.reduce_sum(tf.cast(index_BxW > 0, tf.int32), axis=1, keepdims=True)
+        place_BxH = tf.maximum(known_Bx1 - self._history, 0) + tf.range(self._history)
+        present_BxH = place_BxH < known_Bx1
+        place_BxH = tf.gather(order_BxW, tf.minimum(place_BxH, tf.shape(order_BxW)[1] - 1), batch_dims=1)
+
+        def window(values_BxW: tf.Tensor) -> tf.Tensor:
+            return tf.gather(tf.pad(values_BxW, [[0, 0], [0, 1]]), place_BxH, batch_dims=1)
+
+        history_BxH = tf.where(present_BxH, tf.gather(index_BxW, place_BxH, batch_dims=1), 0)
+        kept_BxH = tf.cast(present_BxH, tf.float32)
+        return self._towers.behaviour(
+            {
+                "history": tf.gather(self.embeddings, history_BxH),
+                "present": present_BxH,
+                "age_seconds": window(request["history_age_seconds"]) * kept_BxH,
+                "dwell_seconds": window(request["history_dwell_seconds"]) * kept_BxH,
+                "language": self.vocabularies["language"].lookup(request["language"]),
+            },
+            training=False,
+        )
+
+
+def _table(values: Sequence[str]) -> tf.lookup.StaticHashTable:
+    # The padding is a key too, because a table must not be empty.
+    keys = tf.constant(["", *values], tf.string)
+    places = tf.range(len(values) + 1)
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, places), default_value=0)

@@ -1,0 +1,58 @@
+"""The one place that configures TensorFlow and Keras. Import both from here.
+
+TensorFlow Recommenders is Keras 2 code; keras-hub and Belfry's models are Keras 3. Both run on one TensorFlow when
+`TF_USE_LEGACY_KERAS=1` is set before TensorFlow is first imported: `tf.keras` is then tf-keras (Keras 2), `keras` is
+Keras 3 on the TensorFlow backend.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+_ADVICE = (
+    "TensorFlow was imported before Belfry and with another Keras: restart Python and import `towers` first, "
+    "or set the environment variables TF_USE_LEGACY_KERAS=1 and KERAS_BACKEND=tensorflow before you start it."
+)
+
+_tensorflow_came_first = "tensorflow" in sys.modules
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# What matters comes as a Python exception; at its default TensorFlow reports a missing GPU as an error.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Same seed, same metrics: oneDNN's thread-dependent summation order would break it.
+os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
+
+with warnings.catch_warnings():
+    # Deprecations inside TensorFlow's own imports are not ours to mend.
+    warnings.simplefilter("ignore")
+    import tensorflow as tf
+
+    if _tensorflow_came_first and not tf.keras.__version__.startswith("2."):
+        raise ImportError(_ADVICE)
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ImportError(_ADVICE)
+    import keras_hub
+    import tensorflow_recommenders as tfrs
+    import tensorflow_text  # noqa: F401  (registers its ops)
+
+__all__ = ["keras", "keras_hub", "limit_threads", "seed_everything", "tf", "tfrs"]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy, TensorFlow and Keras, and make every op deterministic: same seed, same metrics."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def limit_threads(threads: int) -> None:
+    """Use at most `threads` cores for one op and across ops. Only before TensorFlow has run anything.
+
+    Raises:
+        RuntimeError: TensorFlow has already started its thread pools.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)

@@ -1,0 +1,71 @@
+"""Text encoder: raw strings to one vector each, tokenisation inside the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from towers.runtime import keras, keras_hub, tf
+
+
+class TextEncoder(keras.layers.Layer):
+    """A keras-hub backbone with mean pooling over the tokens of a text.
+
+    The vector is the mean of the backbone's last hidden states over the tokens that are not padding, scaled to unit
+    length (Sentence-BERT, Reimers and Gurevych 2019).
+
+    Does not encode title and body apart: `join_fields` makes one text of them. Does not download anything where the
+    preset is a folder.
+
+    Args:
+        preset: A folder or name that keras-hub's `from_preset` takes.
+        max_tokens: L, tokens kept of a text, the two special ones included.
+
+    Call arguments: a dict of `token_ids` and `padding_mask` (B, L) as `tokenize` returns it. Returns: (B, D) float32.
+
+    Example:
+        >>> encoder = TextEncoder("bert_tiny_en_uncased", max_tokens=32)  # doctest: +SKIP
+        >>> encoder.encode(tf.constant(["Storm closes the harbour"])).shape  # doctest: +SKIP
+        TensorShape([1, 128])
+    """
+
+    def __init__(self, preset: str, max_tokens: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.preset = preset
+        self.max_tokens = max_tokens
+        preprocessor = keras_hub.models.TextClassifierPreprocessor.from_preset(preset, sequence_length=max_tokens)
+        tokenizer = preprocessor.tokenizer
+        if getattr(tokenizer, "lowercase", False) and not getattr(tokenizer, "strip_accents", True):
+            # keras-hub's converter lower-cases without stripping accents, so that "café" would become [UNK];
+            # the uncased models were trained on text without accents.
+            tokenizer = type(tokenizer).from_preset(preset, strip_accents=True)
+            preprocessor = type(preprocessor)(tokenizer=tokenizer, sequence_length=max_tokens)
+        self.preprocessor = preprocessor
+        self.backbone = keras_hub.models.Backbone.from_preset(preset)
+        self.width: int = _hidden_states(self.backbone.output).shape[-1]
+
+    def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """(B,) strings to token ids and masks (B, L); runs in a graph."""
+        return self.preprocessor(text)
+
+    def call(self, tokens: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        states_BxLxD = _hidden_states(self.backbone(tokens, training=training))
+        mask_BxLx1 = tf.cast(tokens["padding_mask"], states_BxLxD.dtype)[:, :, None]
+        mean_BxD = tf.reduce_sum(states_BxLxD * mask_BxLx1, axis=1) / tf.reduce_sum(mask_BxLx1, axis=1)
+        return tf.math.l2_normalize(mean_BxD, axis=-1)
+
+    def encode(self, text: tf.Tensor) -> tf.Tensor:
+        """(B,) strings to (B, D) vectors of unit length. An empty text gets the zero vector: nothing is known of it."""
+        known_Bx1 = tf.cast(tf.strings.length(text) > 0, tf.float32)[:, None]
+        tokens = self.tokenize(text)
+        # Work on no more padding than the longest text of the batch needs.
+        longest = tf.reduce_max(tf.reduce_sum(tf.cast(tokens["padding_mask"], tf.int32), axis=1))
+        return self({name: value[:, :longest] for name, value in tokens.items()}) * known_Bx1
+
+
+def join_fields(title: tf.Tensor, body: tf.Tensor) -> tf.Tensor:
+    """Title and body (B,) as the one text that the encoder reads."""
+    return tf.strings.strip(tf.strings.join([title, body], separator=" "))
+
+
+def _hidden_states(output: Any) -> Any:
+    return output["sequence_output"] if isinstance(output, dict) else output

@@ -1,0 +1,142 @@
+"""Two-tower model: query and candidate towers, trained by TFRS's retrieval task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from towers.behaviour import BehaviourTower
+from towers.content import ContentTower
+from towers.features import ItemTable
+from towers.runtime import keras, tf, tfrs
+
+
+class TwoTower(keras.Model):
+    """A Keras 3 model whose loss is `tfrs.tasks.Retrieval`.
+
+    The score of a user and an item is the dot product of their embeddings. Two softmax losses are added:
+
+    - `in_batch`: the positive against the other positives of the batch, with the logQ correction for their popularity
+      (Yi et al. 2019), accidental hits removed, and items of the user's own history left out.
+    - `shown`: the positive against what the same request showed and the user left (one row's own negatives only).
+
+    A row with no shown negatives adds nothing to the second loss, so interaction logs without impressions work too.
+
+    Does not hold the text encoder: items come from an `ItemTable` of text vectors that were encoded once.
+
+    Args:
+        content: Candidate tower.
+        behaviour: Query tower.
+        items: What is known of each item of the catalogue.
+        in_batch_weight, shown_weight: Weights of the two losses.
+
+    Call arguments: a dict with
+        `history` (B, H) int32: rows of the item table, 0 for padding; oldest first.
+        `age_seconds`, `dwell_seconds` (B, H) float32, `language` (B,) int32.
+        `positive` (B,) int32, `shown` (B, M) int32 (0 for padding), `probability` (B,) float32: share of the training
+        positives that are this item. Only `call` without a loss works without these three.
+    Returns: the users' embeddings (B, D).
+    """
+
+    def __init__(
+        self,
+        content: ContentTower,
+        behaviour: BehaviourTower,
+        items: ItemTable,
+        *,
+        in_batch_weight: float = 1.0,
+        shown_weight: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if in_batch_weight <= 0 and shown_weight <= 0:
+            raise ValueError("one of in_batch_weight and shown_weight must be above zero")
+        self.content = content
+        self.behaviour = behaviour
+        self.items = items
+        self.in_batch_weight = in_batch_weight
+        self.shown_weight = shown_weight
+        # One graph for all callers; a new one per caller would be traced again and again.
+        self.embed_users = tf.function(lambda batch: self(batch, training=False), reduce_retracing=True)
+        self._in_batch = _task(remove_accidental_hits=True)
+        self._shown = _task(remove_accidental_hits=False)
+
+    def build(self, shapes: dict[str, Any]) -> None:
+        """Make all weights; `shapes` needs only that of `history`, (B, H)."""
+        self.content.build({"text": (None, self.items.text.shape[-1])})
+        self.behaviour.build({"history": (*shapes["history"], self.content.width)})
+
+    def embed_items(self, index: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Rows of the item table (...) to embeddings (..., D); row 0, the padding, is the zero vector."""
+        known = tf.cast(index > 0, tf.float32)[..., None]
+        return self.content(self.items.gather(index), training=training) * known
+
+    def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        return self.behaviour(
+            {
+                "history": self.embed_items(batch["history"], training=training),
+                "present": batch["history"] > 0,
+                "age_seconds": batch["age_seconds"],
+                "dwell_seconds": batch["dwell_seconds"],
+                "language": batch["language"],
+            },
+            training=training,
+        )
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> tf.Tensor:
+        """Mean loss per row of the batch. `x` is the batch and `y_pred` the users' embeddings."""
+        batch, user_BxD = x, y_pred
+        positive_BxD = self.embed_items(batch["positive"], training=training)
+        rows = tf.cast(tf.shape(user_BxD)[0], tf.float32)
+        loss = tf.constant(0.0)
+        if self.in_batch_weight > 0:
+            loss += self.in_batch_weight * self._in_batch(
+                user_BxD, positive_BxD, sample_weight, batch["probability"], batch["positive"], unseen(batch)
+            )
+        if self.shown_weight > 0:
+            shown_NxD = self.embed_items(tf.reshape(batch["shown"], [-1]), training=training)
+            candidates_CxD = tf.concat([positive_BxD, shown_NxD], axis=0)
+            loss += self.shown_weight * self._shown(
+                user_BxD, candidates_CxD, sample_weight, None, None, own_slate(batch["shown"])
+            )
+        return loss / rows
+
+
+def unseen(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    """(B, B) bool: may the positive of row j be a negative of row i? Not if user i has already read it."""
+    seen_BxB = tf.reduce_any(batch["history"][:, None, :] == batch["positive"][None, :, None], axis=-1)
+    return tf.logical_or(tf.logical_not(seen_BxB), tf.eye(tf.shape(seen_BxB)[0], dtype=tf.bool))
+
+
+def own_slate(shown_BxM: tf.Tensor) -> tf.Tensor:
+    """(B, B + B * M) bool: each row's candidates are its positive and its own shown items, padding left out."""
+    rows = tf.shape(shown_BxM)[0]
+    own_BxB = tf.eye(rows, dtype=tf.bool)
+    own_BxBxM = tf.logical_and(own_BxB[:, :, None], (shown_BxM > 0)[None, :, :])
+    return tf.concat([own_BxB, tf.reshape(own_BxBxM, [rows, -1])], axis=1)
+
+
+def _task(*, remove_accidental_hits: bool) -> Any:
+    task = tfrs.tasks.Retrieval(remove_accidental_hits=remove_accidental_hits)
+
+    # TFRS relies on AutoGraph, which Keras 3 turns off inside `fit`: a tf.function of its own brings it back.
+    @tf.function
+    def loss(users: Any, candidates: Any, weight: Any, probability: Any, ids: Any, mask: Any) -> Any:
+        return task(
+            users,
+            candidates,
+            sample_weight=weight,
+            candidate_sampling_probability=probability,
+            candidate_ids=ids,
+            score_mask=mask,
+            compute_metrics=False,
+            compute_batch_metrics=False,
+        )
+
+    return loss
