@@ -1,0 +1,140 @@
+"""`score` and `recommend`: a run's answers as TSV files, with ids exactly as the source wrote them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.artefacts import atomic_file
+from pipelines.data.catalogue import Catalogue
+from pipelines.data.dataset import Dataset
+from pipelines.data.histories import Behaviour, load_behaviour
+from pipelines.errors import BadInput
+from pipelines.judge import Slates, hide_seen
+from pipelines.model_ranker import ModelRanker
+from pipelines.prepare import history_window
+from pipelines.progress import say, track
+from pipelines.rankers import Queries
+from pipelines.run import Run
+
+
+def score(run: Run, dataset: Dataset, out: Path) -> int:
+    """Write request_id, item_id and score for every impression of `dataset`; returns the number of rows.
+
+    An item that the catalogue does not know has score 0.
+
+    Raises:
+        BadInput: The dataset has no impressions with a request_id.
+    """
+    _, behaviour, ranker = _ranker(run, dataset)
+    if not len(behaviour.requests):
+        raise BadInput(f"{dataset.folder} has no impressions with a request_id: there is nothing to score.")
+    slates = Slates.of(behaviour, np.ones(len(behaviour.requests), bool))
+    scores = slates.scores(ranker)
+    request_ids = np.repeat(behaviour.requests.ids, np.diff(behaviour.requests.offsets))
+    rows = zip(request_ids, behaviour.requests.item_ids, (f"{value:.7g}" for value in scores), strict=True)
+    unknown = int((slates.item == 0).sum())
+    if unknown:
+        say(f"{unknown:,} of {len(scores):,} shown items are not in the catalogue: score 0")
+    return _write(out, ("request_id", "item_id", "score"), rows)
+
+
+def recommend(
+    run: Run, dataset: Dataset, out: Path, *, k: int, candidates: Path | None = None, users: Path | None = None
+) -> int:
+    """Write user_id, item_id, rank and score of each user's best `k` items; returns the number of rows.
+
+    What a user has already wanted is left out, as are removed items. The moment is the end of the dataset.
+
+    Args:
+        candidates: Only these items, an id a line.
+        users: Only these users, an id a line, in that order; a user without a history gets what suits everybody.
+
+    Raises:
+        BadInput: A file cannot be read, or holds no id that the dataset knows.
+    """
+    catalogue, behaviour, ranker = _ranker(run, dataset)
+    log = behaviour.interactions
+    allowed = np.ones(len(catalogue), bool)
+    if candidates is not None:
+        wanted = _ids(candidates)
+        allowed = np.isin(catalogue.ids.astype(str), np.array(wanted, dtype=str))
+        if not allowed.any():
+            raise BadInput(f"{candidates}: none of its {len(wanted):,} items is in {dataset.folder}.")
+        if allowed.sum() < len(set(wanted)):
+            say(
+                f"{len(set(wanted)) - int(allowed.sum()):,} of the candidates are not in the catalogue and are left out"
+            )
+    ids = list(log.user_ids) if users is None else _ids(users)
+    place = {user: row for row, user in enumerate(log.user_ids)}
+    known = [user for user in ids if user in place]
+    if len(known) < len(ids):
+        say(f"{len(ids) - len(known):,} of the users are not in the dataset: they get what a new user gets")
+    end = int(log.at.max()) if len(log) else 0
+    columns = np.flatnonzero(allowed)
+    newcomer = _newcomer(ranker, columns, k)
+
+    def rows() -> Iterable[tuple[Any, ...]]:
+        blocks = range(0, len(ids), 1024)
+        for start in track(blocks, "recommending", len(blocks)):
+            block = ids[start : start + 1024]
+            row = np.array([place[user] for user in block if user in place], dtype=np.int64)
+            queries = Queries(row, log.user_offsets[row + 1], np.full(len(row), end))
+            best = iter(_best(ranker, behaviour, queries, columns, k)) if len(row) else iter(())
+            for user in block:
+                for rank, (item, value) in enumerate(next(best) if user in place else newcomer, start=1):
+                    yield user, catalogue.ids[item], rank, f"{value:.7g}"
+
+    return _write(out, ("user_id", "item_id", "rank", "score"), rows())
+
+
+def _ranker(run: Run, dataset: Dataset) -> tuple[Catalogue, Behaviour, ModelRanker]:
+    catalogue = Catalogue.load(dataset)
+    behaviour = load_behaviour(dataset, catalogue.ids, positive_rating=run.recipe.data.positive_rating)
+    window = history_window(dataset, behaviour, run.recipe, run.vocabulary)
+    return catalogue, behaviour, ModelRanker(run.model(catalogue), window)
+
+
+def _best(
+    ranker: ModelRanker, behaviour: Behaviour, queries: Queries, columns: np.ndarray, k: int
+) -> list[list[tuple[int, float]]]:
+    scores = ranker.embed(queries) @ ranker.items.T
+    hide_seen(scores, behaviour, queries)
+    return [_top(row[columns], columns, k) for row in scores]
+
+
+def _newcomer(ranker: ModelRanker, columns: np.ndarray, k: int) -> list[tuple[int, float]]:
+    scores = ranker.embed_newcomer() @ ranker.items.T
+    return _top(scores[columns], columns, k)
+
+
+def _top(scores: np.ndarray, columns: np.ndarray, k: int) -> list[tuple[int, float]]:
+    """The k best of what is not hidden; among equal scores the smaller id, which is the smaller column, is first."""
+    order = np.argsort(-scores, kind="stable")[:k]
+    return [(int(columns[place]), float(scores[place])) for place in order if np.isfinite(scores[place])]
+
+
+def _ids(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read as a list of ids, one a line ({error}).") from None
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise BadInput(f"{path} is empty: it should hold an id a line.")
+    return ids
+
+
+def _write(out: Path, header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> int:
+    count = 0
+    with atomic_file(out) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(header)
+        for row in rows:
+            writer.writerow(row)
+            count += 1
+    return count

@@ -1,0 +1,93 @@
+"""The root of the command line: the commands, and how a failure is told."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import typer
+
+from pipelines.cli import data, model
+from pipelines.errors import BadInput
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From a publisher's click logs to a personalised feed.",
+)
+app.add_typer(data.app, name="data")
+model.register(app)
+
+_EXTRAS = {
+    "tensorflow": "train",
+    "keras": "train",
+    "keras_hub": "train",
+    "tensorflow_recommenders": "train",
+    "sklearn": "train",
+    "scipy": "train",
+    "ibis": "data",
+    "duckdb": "data",
+    "pyarrow": "data",
+    "PIL": "data",
+    "grpc": "serve",
+    "tensorflow_serving": "serve",
+    "orjson": "serve",
+    "uvicorn": "serve",
+}
+
+
+def main() -> None:
+    """Run the command line. Bad input ends in one sentence on standard error and exit code 2."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        result = app(args=arguments, prog_name="belfry", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.Abort:
+        return _fail("stopped.", 130)
+    except KeyboardInterrupt:
+        return _fail("stopped; nothing half-written is left behind.", 130)
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        # No command at all: the help has been shown instead.
+        return _fail(sentence, 2) if sentence else 2
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell the user, or None for a fault of ours, which keeps its traceback."""
+    if isinstance(error, BadInput):
+        return str(error)
+    # Typer carries its own copy of click; its usage errors are known by what they offer.
+    show = getattr(error, "format_message", None)
+    if callable(show):
+        context = getattr(error, "ctx", None)
+        text = show()
+        return f"{text} (see `{context.command_path} --help`)" if text and context is not None else text
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] in _EXTRAS:
+        extra = _EXTRAS[error.name.split(".")[0]]
+        return f"this command needs what is not installed ({error.name}): run `pip install 'belfry[{extra}]'`."
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"no space is left on the disk{_of(error)}: free some and run the command again; nothing was changed."
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"access is denied{_of(error)}: check the permissions or give another path; nothing was changed."
+    return None
+
+
+def _of(error: OSError) -> str:
+    return f" ({error.filename})" if error.filename else ""
+
+
+def _fail(sentence: str, code: int) -> int:
+    text = " ".join(sentence.split())
+    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    print(f"\033[31mbelfry:\033[0m {text}" if colour else f"belfry: {text}", file=sys.stderr)
+    return code

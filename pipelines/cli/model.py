@@ -1,0 +1,127 @@
+"""The commands from a dataset to answers: train, evaluate, score, recommend, export, model-server, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.options import Data, Json, OtherData, RunFolder, show
+
+Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the root."""
+    for command in (demo, train, evaluate, score, recommend, export):
+        app.command()(command)
+    # TF Serving's own flags are not Typer's business: they pass through as they are, --help included.
+    raw = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+    app.command("model-server", context_settings=raw)(model_server)
+
+
+def demo(
+    out: Out = Path("demo-run"),
+    keep_serving: Annotated[bool, typer.Option("--keep-serving", help="Stay up until Ctrl-C.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the newsroom and of the training.")] = 17,
+    as_json: Json = False,
+) -> None:
+    """Newsroom, training, evaluation, export, serving and one personalised feed, in minutes."""
+    from pipelines.demo import demo as run_demo
+    from pipelines.demo import feed_lines
+
+    with run_demo(out, seed=seed) as result:
+        show(result, feed_lines(result), as_json=as_json)
+        if keep_serving:
+            from pipelines.demo import wait_for_stop
+
+            wait_for_stop(result)
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file.")],
+    data: Data,
+    out: Out,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe; the result is a run folder."""
+    from pipelines.recipe import Recipe
+
+    loaded = Recipe.load(recipe)
+    from pipelines.data.dataset import Dataset
+    from pipelines.train import train as run_train
+
+    metrics = run_train(loaded, Dataset.open(data), out)
+    lines = [f"epoch {metrics['best_epoch']} of {metrics['epochs']} kept"]
+    if metrics["validation"]:
+        best = max(metrics["validation"]["by_epoch"])
+        lines[0] += f", validation {metrics['validation']['metric']} {best:.4f}"
+    show(metrics, [*lines, f"run written to {out}"], as_json=as_json)
+
+
+def evaluate(
+    run: RunFolder,
+    data: OtherData = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write the result there, as JSON.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge a run beside simple baselines, with 95 % intervals."""
+    from pipelines.data.dataset import Dataset
+    from pipelines.evaluate import evaluate as run_evaluate
+    from pipelines.evaluate import table_lines
+    from pipelines.run import Run
+
+    result = run_evaluate(Run.open(run), Dataset.open(data) if data else None, out=out)
+    show(result, table_lines(result), as_json=as_json)
+
+
+def score(run: RunFolder, data: Data, out: Out, as_json: Json = False) -> None:
+    """Write a score for every impression, as TSV: request_id, item_id, score."""
+    from pipelines.answers import score as run_score
+    from pipelines.data.dataset import Dataset
+    from pipelines.run import Run
+
+    rows = run_score(Run.open(run), Dataset.open(data), out)
+    show({"rows": rows, "file": str(out)}, [f"{rows:,} scores written to {out}"], as_json=as_json)
+
+
+def recommend(
+    run: RunFolder,
+    data: Data,
+    out: Out,
+    k: Annotated[int, typer.Option(min=1, help="Items a user.")] = 10,
+    candidates: Annotated[Path | None, typer.Option(help="Only these items, an id a line.")] = None,
+    users: Annotated[Path | None, typer.Option(help="Only these users, an id a line.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write each user's best items, as TSV: user_id, item_id, rank, score. Seen items are left out."""
+    from pipelines.answers import recommend as run_recommend
+    from pipelines.data.dataset import Dataset
+    from pipelines.run import Run
+
+    rows = run_recommend(Run.open(run), Dataset.open(data), out, k=k, candidates=candidates, users=users)
+    show({"rows": rows, "file": str(out)}, [f"{rows:,} recommendations written to {out}"], as_json=as_json)
+
+
+def export(
+    run: RunFolder,
+    to: Annotated[Path, typer.Option("--to", help="The model's folder, such as models/news.")],
+    data: OtherData = None,
+    as_json: Json = False,
+) -> None:
+    """Write the next numbered version of a model for TF Serving or `belfry model-server`."""
+    from pipelines.data.dataset import Dataset
+    from pipelines.export import export as run_export
+    from pipelines.run import Run
+
+    version = run_export(Run.open(run), to, Dataset.open(data) if data else None)
+    result = {"model": to.name, "version": int(version.name), "folder": str(version)}
+    show(result, [f"version {version.name} of {to.name} written to {version}"], as_json=as_json)
+
+
+def model_server(context: typer.Context) -> None:
+    """Serve a model with TensorFlow Serving's own API and flags (see --help)."""
+    from serving.model_server import run as serve
+
+    raise typer.Exit(serve(list(context.args)))

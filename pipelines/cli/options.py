@@ -1,0 +1,24 @@
+"""Options that several commands share, and how a result is printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Data = Annotated[Path, typer.Option("--data", help="A dataset folder.")]
+OtherData = Annotated[Path | None, typer.Option("--data", help="Another dataset folder than the run's own.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Name = Annotated[str | None, typer.Option("--name", help="The dataset's name; by default the folder's.")]
+
+
+def show(result: Any, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print a result to standard output: JSON for programs, lines for people."""
+    if as_json:
+        print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        print("\n".join(lines))

@@ -1,0 +1,150 @@
+"""The whole path in one command: newsroom, training, evaluation, export, serving, one personalised feed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.data.catalogue import Catalogue
+from pipelines.data.dataset import Dataset
+from pipelines.data.histories import Interactions
+from pipelines.data.sources.newsroom import import_newsroom
+from pipelines.evaluate import evaluate, table_lines
+from pipelines.export import export
+from pipelines.prepare import prepare
+from pipelines.progress import say
+from pipelines.recipe import Recipe
+from pipelines.run import Run
+from pipelines.served import Served, model_server
+from pipelines.train import train
+from recipes import shipped
+
+_SHOWN = 10
+_READ_SHOWN = 6
+
+
+@contextlib.contextmanager
+def demo(out: Path, *, seed: int) -> Iterator[dict[str, Any]]:
+    """Run everything below `out` and yield what happened while the model server is up."""
+    start = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    step = _Steps(start)
+    step("making a newsroom: articles, readers and two weeks of clicks")
+    import_newsroom("small", out / "data", seed=seed)
+    data = Dataset.open(out / "data")
+    step(f"training two towers on {data.info.events:,} events ({', '.join(data.info.languages)})")
+    loaded = Recipe.load(shipped("demo"))
+    recipe = loaded.model_copy(update={"training": loaded.training.model_copy(update={"seed": seed})})
+    train(recipe, data, out / "run")
+    run = Run.open(out / "run")
+    step("evaluating on the last days, beside popularity and newest-first")
+    metrics = evaluate(run, out=out / "run" / "evaluation.json")
+    say("\n".join(table_lines(metrics)))
+    step("exporting the SavedModel")
+    version = export(run, out / "models" / "feed")
+    step("serving it on loopback and asking for a feed by REST and by gRPC")
+    with model_server(out / "models" / "feed", out / "model-server.log") as served:
+        feed = _feed(run, data, served)
+        yield {
+            "seconds": round(time.monotonic() - start, 1),
+            "dataset": str(data.folder),
+            "run": str(run.folder),
+            "version": str(version),
+            "rest": served.url,
+            "grpc": f"127.0.0.1:{served.grpc_port}",
+            "evaluation": metrics,
+            **feed,
+        }
+
+
+def feed_lines(result: dict[str, Any]) -> list[str]:
+    """The feed for a reader: what the user had read, then what they get."""
+    lines = ["", f"User {result['user']} (language {result['language'] or 'unknown'}) had read, newest first:"]
+    lines += [f"      {item['category']:<12} {item['title']}" for item in result["read"]]
+    lines += ["", "Their feed, by REST and by gRPC alike:"]
+    lines += [
+        f"  {place:>2}  {item['score']:6.2f}  {item['category']:<12} {item['title']}"
+        for place, item in enumerate(result["feed"], start=1)
+    ]
+    lines += ["", f"From logs to this feed in {result['seconds']:.0f} s. REST {result['rest']}, gRPC {result['grpc']}"]
+    return lines
+
+
+def wait_for_stop(result: dict[str, Any]) -> None:
+    """Keep the server up until the user stops it.
+
+    Raises:
+        KeyboardInterrupt: The user did.
+    """
+    say(f"serving until Ctrl-C: curl {result['rest']}/metadata")
+    while True:
+        time.sleep(3600)
+
+
+class _Steps:
+    def __init__(self, start: float) -> None:
+        self.start, self.number = start, 0
+
+    def __call__(self, what: str) -> None:
+        self.number += 1
+        say(f"[{time.monotonic() - self.start:4.0f} s] {self.number}. {what}")
+
+
+def _feed(run: Run, data: Dataset, served: Served) -> dict[str, Any]:
+    prepared = prepare(data, run.recipe)
+    catalogue, log = prepared.catalogue, prepared.behaviour.interactions
+    user = _reader(log)
+    rows = np.arange(log.user_offsets[user], log.user_offsets[user + 1])[-run.recipe.features.history :]
+    end = int(log.at.max())
+    language = str(log.user_language[user])
+    request = {
+        "history_ids": [str(catalogue.ids[item - 1]) for item in log.item[rows]],
+        "history_age_seconds": [float(end - at) for at in log.at[rows]],
+        "history_dwell_seconds": [float(dwell) for dwell in log.dwell[rows]],
+        "language": language,
+        "exclude_ids": [str(catalogue.ids[item - 1]) for item in log.item[log.user_offsets[user] : rows[0]]],
+    }
+    by_rest = served.ask_rest("recommend", request)
+    by_grpc = served.ask_grpc(
+        "recommend",
+        {
+            name: np.array([value], dtype=object if "ids" in name or name == "language" else np.float32)
+            for name, value in request.items()
+        },
+    )
+    same = [item.decode() for item in by_grpc["ids"][0]] == by_rest["ids"]
+    if not same or not np.allclose(by_grpc["scores"][0], by_rest["scores"], atol=1e-5):
+        raise AssertionError("REST and gRPC gave different feeds")
+    place = {str(item): row for row, item in enumerate(catalogue.ids)}
+    return {
+        "user": str(log.user_ids[user]),
+        "language": language,
+        "read": [_article(catalogue, int(item) - 1) for item in log.item[rows][::-1][:_READ_SHOWN]],
+        "feed": [
+            {**_article(catalogue, place[item]), "score": value}
+            for item, value in zip(by_rest["ids"][:_SHOWN], by_rest["scores"][:_SHOWN], strict=True)
+            if item
+        ],
+    }
+
+
+def _reader(log: Interactions) -> int:
+    """A user to show: among the English-speaking ones where there are any, the one with a middling history."""
+    sizes = np.diff(log.user_offsets)
+    english = np.flatnonzero(log.user_language == "en")
+    chosen = english if len(english) else np.arange(len(sizes))
+    return int(chosen[np.argsort(sizes[chosen], kind="stable")[int(len(chosen) * 0.75)]])
+
+
+def _article(catalogue: Catalogue, row: int) -> dict[str, str]:
+    return {
+        "item_id": str(catalogue.ids[row]),
+        "title": str(catalogue.title[row]),
+        "category": str(catalogue.category[row]),
+        "language": str(catalogue.language[row]),
+    }

@@ -1,0 +1,159 @@
+"""Judge a run beside simple baselines, on the same rows, with intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.artefacts import write_json
+from pipelines.data.catalogue import Catalogue
+from pipelines.data.dataset import Dataset
+from pipelines.data.histories import load_behaviour
+from pipelines.data.splits import Part, everything
+from pipelines.encode import text_vectors
+from pipelines.errors import BadInput
+from pipelines.judge import CatalogueTargets, Slates
+from pipelines.metrics import Estimate, bootstrap
+from pipelines.model_ranker import ModelRanker
+from pipelines.prepare import Prepared, history_window, prepare
+from pipelines.progress import track
+from pipelines.rankers import FixedOrder, Ranker, item_knn, popularity, text_profile, tfidf_profile
+from pipelines.recipe import Text
+from pipelines.run import Run
+
+_KNN_DECAY = 0.8
+
+
+def evaluate(run: Run, other: Dataset | None = None, *, out: Path | None = None) -> dict[str, Any]:
+    """Metrics of a run and of the baselines, with 95 % bootstrap intervals.
+
+    Without `other`, the test part of the run's own dataset is judged; with it, everything in `other`. Slates are
+    judged where there are impressions; the whole catalogue wherever there are positives. `difference` is the model
+    minus a baseline on the same rows, with the interval of the paired bootstrap.
+
+    Args:
+        out: Also write the result there, as JSON.
+
+    Raises:
+        BadInput: There is nothing to judge on.
+    """
+    own = prepare(run.training_data(), run.recipe)
+    data = own if other is None else _other(run, other)
+    slates = Slates.of(data.behaviour, data.parts.requests == Part.TEST, known_only=True)
+    wanted = data.parts.interactions == Part.TEST
+    if data.on_requests:
+        wanted &= data.behaviour.interactions.request >= 0
+    targets = CatalogueTargets.of(data.behaviour, data.catalogue, wanted)
+    model = ModelRanker(run.model(data.catalogue), data.window)
+    rankers = [model, *baselines(own, data, run)]
+    seed = run.recipe.training.seed
+    result: dict[str, Any] = {
+        "dataset": data.name,
+        "requests": int((data.parts.requests == Part.TEST).sum()),
+        "catalogue_queries": len(targets.queries),
+        "targets_already_seen": targets.already_seen,
+        "positives_of_unknown_items": data.behaviour.unknown,
+    }
+    if len(slates.item):
+        rows = {ranker.name: slates.metrics(ranker) for ranker in track(rankers, "judging slates", len(rankers))}
+        if np.isfinite(rows[model.name]["auc"]).any():
+            result["slates"] = _table(rows, seed)
+    if len(targets.queries):
+        rows = {
+            ranker.name: targets.metrics(ranker) for ranker in track(rankers, "ranking the catalogue", len(rankers))
+        }
+        result["catalogue"] = _table(rows, seed)
+    if "slates" not in result and "catalogue" not in result:
+        raise BadInput(
+            f"there is nothing to judge on in {data.name}: no request has both a click and an item left alone, and no "
+            "click is on a new item of the catalogue (does the recipe's split keep a test part?)."
+        )
+    if out is not None:
+        write_json(out, result)
+    return result
+
+
+def _other(run: Run, dataset: Dataset) -> Prepared:
+    catalogue = Catalogue.load(dataset)
+    behaviour = load_behaviour(dataset, catalogue.ids, positive_rating=run.recipe.data.positive_rating)
+    return Prepared(
+        name=dataset.info.name,
+        catalogue=catalogue,
+        behaviour=behaviour,
+        parts=everything(behaviour, Part.TEST),
+        on_requests=bool(len(behaviour.requests)) and run.recipe.data.examples != "interactions",
+        vocabulary=run.vocabulary,
+        window=history_window(dataset, behaviour, run.recipe, run.vocabulary),
+    )
+
+
+def baselines(own: Prepared, data: Prepared, run: Run) -> list[Ranker]:
+    """What a user would pick instead, fitted on the run's training part and applied to `data`'s items."""
+    before = own.parts.interactions != Part.TEST
+    log = own.behaviour.interactions
+    place = {item: row for row, item in enumerate(data.catalogue.ids, start=1)}
+    # From the training catalogue's rows to the judged catalogue's.
+    rows = np.array([0, *(place.get(item, 0) for item in own.catalogue.ids)])
+    seen = rows[log.item[before]]
+    items = len(data.catalogue)
+    found: list[Ranker] = [FixedOrder("popularity", popularity(seen, items))]
+    if (data.catalogue.published_at > np.iinfo(np.int64).min).any():
+        found.append(FixedOrder("newest first", data.catalogue.published_at.astype(float)))
+    history, judged = run.recipe.features.history, data.behaviour.interactions
+    if any(data.catalogue.text):
+        found.append(tfidf_profile(data.catalogue, judged, history))
+        text = run.recipe.features.text or Text()
+        found.append(text_profile(text_vectors(data.catalogue.text, text), judged, history))
+    similar = item_knn(log.user[before], seen, items)
+    found.append(similar.over(judged, "itemKNN"))
+    found.append(similar.over(judged, f"itemKNN, recent first ({_KNN_DECAY})", decay=_KNN_DECAY))
+    return found
+
+
+def _table(rows: dict[str, dict[str, np.ndarray]], seed: int) -> dict[str, Any]:
+    """Estimates by ranker and metric, and the model's lead over each other ranker."""
+    model, *others = rows
+    flat = {f"{name}\t{metric}": value for name, metrics in rows.items() for metric, value in metrics.items()}
+    lead = {f"{name}\t{metric}": rows[model][metric] - value for name in others for metric, value in rows[name].items()}
+    return {
+        "metrics": _nested(bootstrap(flat, seed=seed)),
+        "difference": _nested(bootstrap(lead, seed=seed)),
+    }
+
+
+def _nested(estimates: dict[str, Estimate]) -> dict[str, dict[str, Any]]:
+    table: dict[str, dict[str, Any]] = {}
+    for key, estimate in estimates.items():
+        name, metric = key.split("\t")
+        table.setdefault(name, {})[metric] = estimate.as_dict()
+    return table
+
+
+def table_lines(result: dict[str, Any]) -> list[str]:
+    """The result as aligned plain text."""
+    lines = [
+        f"{result['dataset']}: {result['requests']:,} requests, {result['catalogue_queries']:,} catalogue queries "
+        f"({result['targets_already_seen']:,} targets already seen left out); "
+        f"{result['positives_of_unknown_items']:,} positives of items not in the catalogue left out"
+    ]
+    for part, columns in (
+        ("slates", ("auc", "mrr", "ndcg@5", "ndcg@10", "precision@5")),
+        ("catalogue", ("recall@10", "ndcg@10", "recall@100")),
+    ):
+        if part not in result:
+            continue
+        metrics = result[part]["metrics"]
+        count = next(iter(next(iter(metrics.values())).values()))["count"]
+        lines += ["", f"{part} (mean [95 % interval] over {count:,})"]
+        lines.append(f"  {'':28}" + "".join(f"{column:>26}" for column in columns))
+        for name, values in metrics.items():
+            cells = "".join(
+                f"{values[column]['mean']:>10.4f} [{values[column]['low']:.4f}, {values[column]['high']:.4f}]"[
+                    :26
+                ].rjust(26)
+                for column in columns
+            )
+            lines.append(f"  {name:28}{cells}")
+    return lines

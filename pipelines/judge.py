@@ -1,0 +1,151 @@
+"""Applies a ranker to slates and to the whole catalogue, and counts ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from pipelines.data.catalogue import Catalogue
+from pipelines.data.histories import Behaviour
+from pipelines.metrics import rank_metrics, slate_metrics
+from pipelines.rankers import Matrix, Queries, Ranker
+
+_SCORES_AT_ONCE = 20_000_000
+
+
+def request_queries(behaviour: Behaviour, chosen: np.ndarray) -> Queries:
+    """The queries of the requests `chosen` (R,) bool."""
+    requests = behaviour.requests
+    return Queries(requests.user[chosen], requests.history_end[chosen], requests.at[chosen])
+
+
+@dataclass(frozen=True)
+class Slates:
+    """The slates of some requests; `offsets` bound them in the flat arrays.
+
+    `known_only` leaves out shown items that the catalogue does not know: nobody can say what they are worth, and a
+    made-up score for them would judge the guess and not the ranker.
+    """
+
+    queries: Queries
+    offsets: np.ndarray
+    item: np.ndarray
+    clicked: np.ndarray
+    tie_break: np.ndarray
+
+    @classmethod
+    def of(cls, behaviour: Behaviour, chosen: np.ndarray, *, known_only: bool = False) -> Slates:
+        requests = behaviour.requests
+        request = np.repeat(np.arange(len(requests)), np.diff(requests.offsets))
+        flat = chosen[request] & ((requests.item > 0) | (not known_only))
+        sizes = np.bincount(request[flat], minlength=len(requests))
+        ids = requests.item_ids[flat].astype(str)
+        return cls(
+            request_queries(behaviour, chosen),
+            np.r_[0, np.cumsum(sizes[chosen])],
+            requests.item[flat],
+            requests.clicked[flat],
+            np.unique(ids, return_inverse=True)[1] if len(ids) else np.zeros(0, np.int64),
+        )
+
+    def scores(self, ranker: Ranker) -> np.ndarray:
+        """(S,) the ranker's score for each shown item; 0 where the catalogue does not know it."""
+        items, scores = ranker.items, np.zeros(len(self.item))
+        for rows, block in self.queries.blocks(1024):
+            flat = slice(self.offsets[rows.start], self.offsets[rows.stop])
+            query = ranker.embed(block)
+            request = np.repeat(np.arange(len(block)), np.diff(self.offsets[rows.start : rows.stop + 1]))
+            known = self.item[flat] > 0
+            pairs = _pairwise(query, items, request[known], self.item[flat][known] - 1)
+            scores[np.arange(flat.start, flat.stop)[known]] = pairs
+        return scores
+
+    def metrics(self, ranker: Ranker) -> dict[str, np.ndarray]:
+        return slate_metrics(self.offsets, self.scores(ranker), self.clicked, self.tie_break)
+
+
+@dataclass(frozen=True)
+class CatalogueTargets:
+    """Positives whose rank among the whole catalogue is wanted, seen items left out.
+
+    A target that the user had already seen cannot be recommended, so it is no query; `already_seen` counts these.
+    Items that were not published yet at the time of the query are left out too.
+    """
+
+    behaviour: Behaviour
+    catalogue: Catalogue
+    queries: Queries
+    target: np.ndarray
+    already_seen: int
+
+    @classmethod
+    def of(
+        cls, behaviour: Behaviour, catalogue: Catalogue, chosen: np.ndarray, *, most: int | None = None, seed: int = 0
+    ) -> CatalogueTargets:
+        """Queries for the positives `chosen` (E,) bool; at most `most` of them, drawn with `seed`."""
+        log = behaviour.interactions
+        rows = np.flatnonzero(chosen)
+        seen = _seen_before(log.user, log.item, log.user_offsets, log.history_end, rows)
+        fresh = rows[~seen]
+        if most is not None and len(fresh) > most:
+            fresh = np.sort(np.random.default_rng(seed).choice(fresh, most, replace=False))
+        queries = Queries(log.user[fresh], log.history_end[fresh], log.at[fresh])
+        return cls(behaviour, catalogue, queries, log.item[fresh] - 1, int(seen.sum()))
+
+    def ranks(self, ranker: Ranker) -> np.ndarray:
+        """(Q,) rank of each target, from 1; among equal scores the smaller item id comes first."""
+        items = ranker.items
+        ranks = np.zeros(len(self.queries), np.int64)
+        for rows, block in self.queries.blocks(max(1, _SCORES_AT_ONCE // max(1, len(self.catalogue)))):
+            scores = _product(ranker.embed(block), items)
+            target = self.target[rows]
+            wanted = scores[np.arange(len(block)), target][:, None]
+            hide_seen(scores, self.behaviour, block)
+            if (self.catalogue.published_at.max(initial=0)) > block.at.min(initial=0):
+                scores[self.catalogue.published_at[None, :] > block.at[:, None]] = -np.inf
+            before = np.arange(len(self.catalogue))[None, :] < target[:, None]
+            ranks[rows] = 1 + (scores > wanted).sum(axis=1) + ((scores == wanted) & before).sum(axis=1)
+        return ranks
+
+    def metrics(self, ranker: Ranker) -> dict[str, np.ndarray]:
+        return rank_metrics(self.ranks(ranker))
+
+
+def hide_seen(scores: np.ndarray, behaviour: Behaviour, queries: Queries) -> None:
+    """Set the scores (Q, N) of everything in each query's whole history to minus infinity, in place."""
+    log = behaviour.interactions
+    start = log.user_offsets[queries.user]
+    sizes = queries.history_end - start
+    row = np.repeat(np.arange(len(queries)), sizes)
+    place = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(start, sizes)
+    scores[row, log.item[place] - 1] = -np.inf
+
+
+def _seen_before(
+    user: np.ndarray, item: np.ndarray, user_offsets: np.ndarray, history_end: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """For each row: does its user's history hold the same item?"""
+    order = np.lexsort((np.arange(len(item)), item, user))
+    first = np.r_[True, (user[order][1:] != user[order][:-1]) | (item[order][1:] != item[order][:-1])]
+    first_place = np.empty(len(item), np.int64)
+    first_place[order] = order[np.maximum.accumulate(np.where(first, np.arange(len(item)), 0))]
+    return first_place[rows] < history_end[rows]
+
+
+def _pairwise(query: Matrix, items: Matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    scores = np.empty(len(rows))
+    for start in range(0, len(rows), 50_000):
+        part = slice(start, start + 50_000)
+        left, right = query[rows[part]], items[columns[part]]
+        if sp.issparse(left):
+            scores[part] = np.asarray(left.multiply(right).sum(axis=1)).ravel()
+        else:
+            scores[part] = np.einsum("ij,ij->i", left, right)
+    return scores
+
+
+def _product(query: Matrix, items: Matrix) -> np.ndarray:
+    scores = query @ items.T
+    return scores.toarray() if sp.issparse(scores) else np.asarray(scores)

@@ -1,0 +1,50 @@
+"""A trained two-tower model as a `pipelines.rankers.Ranker`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from pipelines.data.examples import HistoryWindow
+from pipelines.rankers import Queries
+
+_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class ModelRanker:
+    """Dot products of the two towers. The item embeddings are computed once, when first asked for."""
+
+    model: Any
+    window: HistoryWindow
+    name: str = "two-tower"
+
+    @cached_property
+    def items(self) -> np.ndarray:
+        from towers.runtime import tf
+
+        blocks = [
+            self.model.embed_items(tf.range(start, min(start + _BATCH, self.model.items.rows))).numpy()
+            for start in range(1, self.model.items.rows, _BATCH)
+        ]
+        return np.concatenate(blocks) if blocks else np.zeros((0, self.model.content.width), np.float32)
+
+    def embed(self, queries: Queries) -> np.ndarray:
+        vectors = np.zeros((len(queries), self.model.content.width), np.float32)
+        for rows, block in queries.blocks(_BATCH):
+            vectors[rows] = self.model.embed_users(self.window.batch(block.user, block.history_end, block.at)).numpy()
+        return vectors
+
+    def embed_newcomer(self) -> np.ndarray:
+        """(D,) the embedding of a user of whom nothing is known."""
+        nothing = np.zeros((1, self.window.length), np.float32)
+        batch = {
+            "history": nothing.astype(np.int32),
+            "age_seconds": nothing,
+            "dwell_seconds": nothing,
+            "language": np.zeros(1, np.int32),
+        }
+        return np.asarray(self.model.embed_users(batch).numpy()[0])

@@ -1,0 +1,71 @@
+"""A dataset made ready under a recipe: catalogue, behaviour, split, vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.data.catalogue import Catalogue, places, vocabulary
+from pipelines.data.dataset import Dataset
+from pipelines.data.examples import HistoryWindow
+from pipelines.data.histories import Behaviour, load_behaviour
+from pipelines.data.splits import Part, Parts, split
+from pipelines.errors import BadInput
+from pipelines.recipe import Recipe
+from pipelines.run import Vocabulary
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset as training and evaluation see it under a recipe."""
+
+    name: str
+    catalogue: Catalogue
+    behaviour: Behaviour
+    parts: Parts
+    on_requests: bool
+    vocabulary: Vocabulary
+    window: HistoryWindow
+
+
+def prepare(dataset: Dataset, recipe: Recipe) -> Prepared:
+    """Load, split and number a dataset.
+
+    Raises:
+        BadInput: The recipe asks for slates and the dataset has none.
+    """
+    catalogue = Catalogue.load(dataset)
+    behaviour = load_behaviour(dataset, catalogue.ids, positive_rating=recipe.data.positive_rating)
+    on_requests = bool(len(behaviour.requests)) and recipe.data.examples != "interactions"
+    if recipe.data.examples == "impressions" and not on_requests:
+        raise BadInput(f"{dataset.folder} has no impressions with a request_id: set data.examples to interactions.")
+    parts = split(behaviour, recipe.data.split, on_requests=on_requests)
+    trained_on = behaviour.interactions.item[parts.interactions == Part.TRAIN]
+    known_items = np.zeros(len(catalogue) + 1, bool)
+    known_items[trained_on] = True
+    words = Vocabulary(
+        categories=vocabulary(catalogue.category),
+        languages=vocabulary(np.concatenate([catalogue.language, behaviour.interactions.user_language])),
+        items=vocabulary(catalogue.ids[known_items[1:]]),
+    )
+    return Prepared(
+        dataset.info.name,
+        catalogue,
+        behaviour,
+        parts,
+        on_requests,
+        words,
+        history_window(dataset, behaviour, recipe, words),
+    )
+
+
+def history_window(dataset: Dataset, behaviour: Behaviour, recipe: Recipe, words: Vocabulary) -> HistoryWindow:
+    """How this recipe cuts histories out of this dataset."""
+    log = behaviour.interactions
+    return HistoryWindow(
+        log,
+        recipe.features.history,
+        ages=dataset.info.clock == "utc",
+        user_language=places(log.user_language, words.languages)[1:],
+    )

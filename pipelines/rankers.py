@@ -1,0 +1,155 @@
+"""Everything that can rank items, as two matrices: score = query . item.
+
+A user tower, popularity, TF-IDF and itemKNN all fit: what differs is the width and whether the matrix is sparse. One
+evaluator therefore serves them all, on the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.preprocessing import normalize
+
+from pipelines.data.catalogue import Catalogue
+from pipelines.data.histories import Interactions
+
+Matrix: TypeAlias = Any  # np.ndarray or scipy.sparse.csr_matrix
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Q moments at which a user is to get a ranking: place of the user, end of the history, seconds since 1970."""
+
+    user: np.ndarray
+    history_end: np.ndarray
+    at: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Queries:
+        return Queries(self.user[rows], self.history_end[rows], self.at[rows])
+
+    def blocks(self, size: int) -> Iterator[tuple[slice, Queries]]:
+        for start in range(0, len(self), size):
+            rows = slice(start, min(start + size, len(self)))
+            yield rows, self[rows]
+
+
+class Ranker(Protocol):
+    """`items` has a row per item of the catalogue, in its order; `embed(queries)` a row per query."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def items(self) -> Matrix: ...
+
+    def embed(self, queries: Queries) -> Matrix: ...
+
+
+@dataclass(frozen=True)
+class FixedOrder:
+    """The same ranking for everybody: popularity, newest first."""
+
+    name: str
+    values: np.ndarray
+
+    @property
+    def items(self) -> Matrix:
+        return self.values[:, None].astype(np.float64)
+
+    def embed(self, queries: Queries) -> Matrix:
+        return np.ones((len(queries), 1))
+
+
+@dataclass(frozen=True)
+class HistoryProfile:
+    """The weighted sum of what the user has read, in any item space: cosine profiles and itemKNN.
+
+    Args:
+        profiles: (N, D) what an item adds to the query.
+        items: (N, D) what the query is multiplied with.
+        decay: Weight of an event relative to the one after it; 1 is the plain sum.
+        length: Only the last events count; None is the whole history.
+    """
+
+    name: str
+    interactions: Interactions
+    profiles: Matrix
+    items: Matrix
+    decay: float = 1.0
+    length: int | None = None
+
+    def embed(self, queries: Queries) -> Matrix:
+        log = self.interactions
+        start = log.user_offsets[queries.user]
+        if self.length is not None:
+            start = np.maximum(start, queries.history_end - self.length)
+        sizes = queries.history_end - start
+        row = np.repeat(np.arange(len(queries)), sizes)
+        place = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(start, sizes)
+        weight = self.decay ** (np.repeat(queries.history_end, sizes) - 1.0 - place)
+        read = sp.csr_matrix((weight, (row, log.item[place] - 1)), shape=(len(queries), self.profiles.shape[0]))
+        return read @ self.profiles
+
+
+def popularity(item: np.ndarray, items: int) -> np.ndarray:
+    """How often each of the N items occurs in `item` (rows of the catalogue + 1)."""
+    return np.bincount(item, minlength=items + 1)[1:].astype(float)
+
+
+def tfidf_profile(catalogue: Catalogue, interactions: Interactions, length: int) -> HistoryProfile:
+    """Cosine of an item's TF-IDF vector with the mean of the history's."""
+    vectors = TfidfVectorizer(sublinear_tf=True, min_df=2, stop_words="english").fit_transform(catalogue.text).tocsr()
+    return HistoryProfile("tf-idf profile", interactions, vectors, vectors, length=length)
+
+
+def text_profile(vectors: np.ndarray, interactions: Interactions, length: int) -> HistoryProfile:
+    """Cosine of an item's frozen text vector with the mean of the history's. `vectors` (N, T), of unit length."""
+    return HistoryProfile("frozen text cosine", interactions, vectors, vectors, length=length)
+
+
+@dataclass(frozen=True)
+class ItemSimilarity:
+    """(N, N) similarity of items, a row the neighbours of an item."""
+
+    matrix: sp.csr_matrix
+
+    def over(self, interactions: Interactions, name: str, *, decay: float = 1.0) -> HistoryProfile:
+        """Rank by the summed similarity to a user's history; with `decay` below 1 recent events count more."""
+        same = sp.identity(self.matrix.shape[0], format="csr")
+        return HistoryProfile(name, interactions, self.matrix, same, decay=decay)
+
+
+def item_knn(user: np.ndarray, item: np.ndarray, items: int, *, neighbours: int = 200) -> ItemSimilarity:
+    """Item-based collaborative filtering: cosine of two items' sets of users (Sarwar et al. 2001).
+
+    Args:
+        user, item: Who wanted what; items are rows of the catalogue + 1, 0 is left out.
+        neighbours: Kept of each item.
+    """
+    users, user = np.unique(user[item > 0], return_inverse=True)
+    item = item[item > 0]
+    read = sp.csr_matrix((np.ones(len(item)), (user, item - 1)), shape=(max(1, len(users)), items))
+    read.data[:] = 1.0
+    read = normalize(read, axis=0)
+    similar = (read.T @ read).tocsr()
+    similar.setdiag(0)
+    similar.eliminate_zeros()
+    return ItemSimilarity(_strongest(similar, neighbours))
+
+
+def _strongest(matrix: sp.csr_matrix, count: int) -> sp.csr_matrix:
+    """Keep the `count` largest entries of each row."""
+    for row in range(matrix.shape[0]):
+        values = matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]]
+        if len(values) > count:
+            values[values < np.partition(values, -count)[-count]] = 0
+    matrix.eliminate_zeros()
+    return matrix

@@ -1,0 +1,134 @@
+"""A recipe: one typed file from which a run can be repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipelines.errors import BadInput
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Split(_Section):
+    """Which examples are kept for validation (choice of the epoch) and for the test.
+
+    `time` takes the last shares of the time span's examples; `last` takes each user's last event for the test and the
+    one before it for validation; `none` trains on everything.
+    """
+
+    by: Literal["time", "last", "none"] = "time"
+    validation: Share = 0.1
+    test: Share = 0.1
+
+
+class Data(_Section):
+    split: Split = Split()
+    examples: Literal["auto", "impressions", "interactions"] = Field(
+        "auto", description="positives of slates, all positives, or slates where the dataset has any"
+    )
+    positive_rating: float | None = Field(None, description="ratings below are no positives; null counts all")
+
+
+class Text(_Section):
+    preset: str = Field("minilm", description="`minilm`, a preset folder, or a name that keras-hub knows")
+    max_tokens: int = Field(64, ge=4, le=512, description="tokens kept of title and body")
+
+
+class Features(_Section):
+    text: Text | None = Text()
+    category: bool = True
+    language: bool = True
+    item_id: bool = True
+    history: int = Field(50, ge=1, le=1000, description="events kept of a user's history")
+
+    @model_validator(mode="after")
+    def _something(self) -> Features:
+        if self.text is None and not self.category and not self.item_id:
+            raise ValueError("one of text, category and item_id must be in use")
+        return self
+
+
+class Towers(_Section):
+    width: int = Field(384, ge=8, le=1024, description="D, of every embedding")
+    projection: Literal["auto", "train", "keep"] = Field(
+        "auto", description="learn the projection of the text, or keep it; auto decides by the number of examples"
+    )
+    dropout: Share = 0.2
+    id_dropout: Share = 0.1
+    history_encoder: Literal["gru", "mean"] = "gru"
+    history_units: int = Field(64, ge=4, le=1024)
+    history_dropout: Share = 0.2
+    scale: float = Field(10.0, gt=0, description="start of the inverse temperature of the cosine")
+
+
+class Training(_Section):
+    seed: int = Field(17, ge=0)
+    epochs: int = Field(6, ge=1)
+    batch_size: int = Field(64, ge=2)
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    in_batch_weight: float = Field(1.0, ge=0, description="weight of the softmax over the batch, with logQ correction")
+    shown_weight: float = Field(1.0, ge=0, description="weight of the softmax over what the request showed")
+    shown_negatives: int = Field(4, ge=0, description="shown and not clicked, a positive")
+    max_examples_per_user: int | None = Field(None, ge=1, description="the newest are kept")
+    patience: int = Field(2, ge=1, description="epochs without a better validation metric before it stops")
+
+
+class Export(_Section):
+    top_k: int = Field(100, ge=1, description="items that `recommend` returns")
+
+
+class Recipe(_Section):
+    """Data, features, towers, training and export of one run. An unknown key is an error."""
+
+    data: Data = Data()
+    features: Features = Features()
+    towers: Towers = Towers()
+    training: Training = Training()
+    export: Export = Export()
+
+    @classmethod
+    def load(cls, path: Path | str) -> Recipe:
+        """Read a YAML file.
+
+        Raises:
+            BadInput: Not YAML, an unknown key, or a value of the wrong type or out of range; the sentence names it.
+        """
+        path = Path(path)
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise BadInput(f"the recipe {path} does not exist.") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            detail = " ".join(str(error).split())
+            raise BadInput(f"the recipe {path} is not a YAML file that can be read ({detail}).") from None
+        if not isinstance(content, dict | None):
+            raise BadInput(f"the recipe {path} must hold sections such as `towers:`, not a {type(content).__name__}.")
+        try:
+            return cls.model_validate(content or {})
+        except ValidationError as error:
+            raise BadInput(f"the recipe {path} cannot be used: {_first(error)}.") from None
+
+    def dump(self) -> str:
+        """The resolved recipe as YAML, defaults included."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+
+
+def _first(error: ValidationError) -> str:
+    found = error.errors()[0]
+    where = ".".join(str(part) for part in found["loc"]) or "the whole"
+    what = "is not a known key" if found["type"] == "extra_forbidden" else found["msg"][0].lower() + found["msg"][1:]
+    more = len(error.errors()) - 1
+    return (
+        f"{where} {what}"
+        if found["type"] == "extra_forbidden"
+        else f"{where}: {what}" + (f" (and {more} more)" if more else "")
+    )

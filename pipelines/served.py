@@ -1,0 +1,104 @@
+"""Drives a model server: starts it as a process of its own, and asks it by REST and by gRPC."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_START_SECONDS = 120.0
+_ANSWER_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running model server on loopback."""
+
+    model: str
+    rest_port: int
+    grpc_port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.rest_port}/v1/models/{self.model}"
+
+    def ask_rest(self, signature: str, instance: dict[str, Any]) -> dict[str, Any]:
+        """One row through `:predict`."""
+        body = json.dumps({"signature_name": signature, "instances": [instance]}).encode()
+        request = urllib.request.Request(f"{self.url}:predict", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:
+            row: dict[str, Any] = json.loads(answer.read())["predictions"][0]
+        return row
+
+    def ask_grpc(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A batch through `PredictionService.Predict`."""
+        import grpc
+        from tensorflow_serving.apis.predict_pb2 import PredictRequest
+        from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
+
+        from towers.runtime import tf
+
+        request = PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = self.model, signature
+        for name, value in inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        with grpc.insecure_channel(f"127.0.0.1:{self.grpc_port}") as channel:
+            answer = PredictionServiceStub(channel).Predict(request, timeout=_ANSWER_SECONDS)
+        return {name: tf.make_ndarray(value) for name, value in answer.outputs.items()}
+
+
+@contextlib.contextmanager
+def model_server(folder: Path, log: Path) -> Iterator[Served]:
+    """Serve the newest version in `folder` on free loopback ports until the block ends.
+
+    Raises:
+        RuntimeError: It did not come up; the message holds the end of its log.
+    """
+    rest_port, grpc_port = _free_ports(2)
+    command = [
+        *(sys.executable, "-m", "serving.model_server"),
+        *(f"--model_name={folder.name}", f"--model_base_path={folder.resolve()}"),
+        *(f"--rest_api_port={rest_port}", f"--port={grpc_port}"),
+    ]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        _wait_until_ready(process, rest_port, log)
+        yield Served(folder.name, rest_port, grpc_port, process)
+    finally:
+        process.terminate()
+        try:
+            process.wait(_ANSWER_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError, urllib.error.URLError):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1.0):
+                return
+        time.sleep(0.2)
+    raise RuntimeError(f"the model server did not start:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
