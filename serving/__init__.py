@@ -1,0 +1,1 @@
+"""Answers: everything that runs beside a trained model. Reads SavedModels, never Keras code."""

@@ -1,0 +1,146 @@
+"""TensorFlow Serving's command line, read into `Options`. Nothing is ignored: an unknown flag is an error."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
+
+from serving.model_server.options import OptionError, Options
+
+# TensorFlow Serving has them; accepting them without doing what they say would mislead.
+_NOT_YET = """
+model_config_file model_config_file_poll_wait_seconds enable_model_warmup num_request_iterations_for_warmup
+allow_version_labels_for_unavailable_models monitoring_config_file enable_batching batching_parameters_file
+ssl_config_file use_alts_credentials grpc_socket_path grpc_channel_arguments grpc_max_threads
+rest_api_enable_cors_support rest_api_num_threads enable_grpc_healthcheck_service num_load_threads
+num_unload_threads tensorflow_session_parallelism tensorflow_session_config_file platform_config_file
+enable_serialization_as_tensor_content per_process_gpu_memory_fraction flush_filesystem_caches
+remove_unused_fields_from_bundle_metagraph prefer_tflite_model num_tflite_pools num_tflite_interpreters_per_pool
+enable_signature_method_name_check xla_cpu_compilation_enabled xla_gpu_compilation_enabled enable_profiler
+thread_pool_factory_config_file
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(message.removeprefix("argument ") + ".")
+
+
+def _whole(minimum: int, maximum: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = minimum - 1
+        if not minimum <= number <= maximum:
+            raise argparse.ArgumentTypeError(f"needs a whole number from {minimum} to {maximum}, not {text!r}")
+        return number
+
+    return read
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise argparse.ArgumentTypeError(f"is true or false, not {text!r}")
+    return text.lower() in ("true", "1")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="belfry model-server",
+        description="Serve the newest version of a SavedModel over TensorFlow Serving's REST and gRPC API.",
+        allow_abbrev=False,
+        add_help=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    port, count = _whole(0, 65535), _whole(0, 2**31 - 1)
+    add("--port", type=port, default=8500, help="gRPC port, 0 for off")
+    add("--rest_api_port", type=port, default=0, help="REST port, 0 for off")
+    add("--rest_api_timeout_in_ms", type=_whole(1, 2**31 - 1), default=30_000, help="then a REST request gets 504")
+    add("--model_name", help="name in URLs and requests (default: $MODEL_NAME, else 'default')")
+    add("--model_base_path", help="folder of numbered versions (default: $MODEL_BASE_PATH/<model name>)")
+    add("--file_system_poll_wait_seconds", type=count, default=1, help="between looks for versions, 0 looks once")
+    add("--max_num_load_retries", type=count, default=5, help="after a version's first failed load")
+    add("--load_retry_interval_micros", type=_whole(0, 2**63 - 1), default=60_000_000, help="between those retries")
+    add("--saved_model_tags", default="serve", help="comma-separated tags of the graph to serve")
+    add("--tensorflow_intra_op_parallelism", type=count, default=0, help="threads for one op, 0 for automatic")
+    add("--tensorflow_inter_op_parallelism", type=count, default=0, help="threads across ops, 0 for the request's own")
+    add("--bind_address", default="127.0.0.1", help="address both ports listen on (not in TensorFlow Serving)")
+    for name, text in (
+        ("--allow_public_bind", "let other machines in, without keys (not in TensorFlow Serving)"),
+        ("--version", "print versions and stop"),
+        ("--help", "print this and stop"),
+    ):
+        add(name, type=_truth, nargs="?", const=True, default=False, metavar="true|false", help=text)
+    return parser
+
+
+def _refuse(extra: Sequence[str], known: Sequence[str]) -> NoReturn:
+    flag = extra[0].split("=", 1)[0]
+    name = flag.lstrip("-")
+    if not flag.startswith("--"):
+        raise OptionError(f"{flag!r} is not a flag: flags are written --name=value.")
+    if name in _NOT_YET.split():
+        raise OptionError(f"--{name} is a TensorFlow Serving flag that this server does not support yet.")
+    close = difflib.get_close_matches("--" + name.replace("-", "_"), known, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise OptionError(f"{flag} is not a flag of this server{hint}; --help lists them.")
+
+
+def _version_text() -> str:
+    def of(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "(not installed)"
+
+    return f"Belfry model server: {of('belfry')}\nTensorFlow: {of('tensorflow')}"
+
+
+def read_flags(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> Options | str:
+    """Read the command line.
+
+    Returns:
+        The options, or the text that `--help` or `--version` asked for.
+
+    Raises:
+        OptionError: A flag is unknown, not supported yet or has a value that cannot be used.
+    """
+    parser = _parser()
+    given, extra = parser.parse_known_args(list(argv))
+    if given.help:
+        return parser.format_help().rstrip()
+    if given.version:
+        return _version_text()
+    if extra:
+        _refuse(extra, [f"--{name}" for name in vars(given)])
+
+    name = given.model_name or environ.get("MODEL_NAME") or "default"
+    path = given.model_base_path
+    if path is None and environ.get("MODEL_BASE_PATH"):
+        # The container's entry point joins the two as well.
+        path = os.path.join(environ["MODEL_BASE_PATH"], environ.get("MODEL_NAME") or name)
+    if not path:
+        raise OptionError("--model_base_path is missing: give the folder that holds the model's numbered versions.")
+    if given.port == 0 and given.rest_api_port == 0:
+        raise OptionError("--port and --rest_api_port are both 0, which is off: give at least one.")
+    return Options(
+        model_base_path=path,
+        model_name=name,
+        grpc_port=given.port or None,
+        rest_port=given.rest_api_port or None,
+        bind_address=given.bind_address,
+        allow_public_bind=given.allow_public_bind,
+        rest_timeout_ms=given.rest_api_timeout_in_ms,
+        poll_wait_seconds=given.file_system_poll_wait_seconds,
+        max_load_retries=given.max_num_load_retries,
+        load_retry_interval_seconds=given.load_retry_interval_micros / 1e6,
+        saved_model_tags=tuple(tag.strip() for tag in given.saved_model_tags.split(",")),
+        intra_op_parallelism=given.tensorflow_intra_op_parallelism,
+        inter_op_parallelism=given.tensorflow_inter_op_parallelism,
+    )

@@ -1,0 +1,181 @@
+"""TensorFlow Serving's gRPC services: Predict, GetModelMetadata and GetModelStatus. The rest says it is missing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import grpc
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from serving.model_server.errors import Code, ServingError, invalid, unsupported
+from serving.model_server.loaded import DEFAULT_SIGNATURE
+from serving.model_server.registry import Lease, Registry
+from serving.model_server.tensors import decode, encode
+
+_log = logging.getLogger(__name__)
+
+THREADS = 8  # Python's share of a request is what limits a server; more threads only wait for one another
+MAX_MESSAGE_BYTES = 1 << 28
+MAX_QUEUED = 1024  # more requests at once get RESOURCE_EXHAUSTED
+_MESSAGE_LIMIT = 1024
+
+_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+RequestT = TypeVar("RequestT")
+ResponseT = TypeVar("ResponseT")
+
+
+class GrpcServer:
+    """Answers on `address` (`host:port`, port 0 for any free one) from its construction to `stop`.
+
+    Raises:
+        OSError: The address cannot be bound.
+    """
+
+    def __init__(self, registry: Registry, address: str) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="grpc")
+        self._server = grpc.server(
+            self._threads,
+            options=[
+                ("grpc.so_reuseport", 0),  # else a second server on the port takes half of the requests, silently
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", -1),
+            ],
+            maximum_concurrent_rpcs=MAX_QUEUED,
+        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(registry), self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(registry), self._server)
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError:
+            self.port = 0
+        if not self.port:
+            raise OSError(f"gRPC cannot listen on {address}: the port is in use or not allowed.")
+        self._server.start()
+
+    def stop(self, drain_seconds: float) -> None:
+        """Accept nothing more and let the calls under way finish."""
+        self._server.stop(drain_seconds).wait()
+        self._threads.shutdown()
+
+
+def _answering(
+    method: Callable[[Any, RequestT], ResponseT],
+) -> Callable[[Any, RequestT, grpc.ServicerContext], ResponseT]:
+    """Turn a ServingError into a gRPC status."""
+
+    def answer(self: Any, request: RequestT, context: grpc.ServicerContext) -> ResponseT:
+        try:
+            return method(self, request)
+        except ServingError as error:
+            code, message = error.code, error.message
+        except Exception:
+            _log.exception("%s failed.", method.__name__)
+            code, message = Code.INTERNAL, "The server failed; its log says why."
+        if len(message) > _MESSAGE_LIMIT:
+            message = message[:_MESSAGE_LIMIT] + "...TRUNCATED"
+        context.abort(_STATUS_CODES[code], message)
+
+    return answer
+
+
+def _lease(registry: Registry, request: Any) -> Lease:
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+    return registry.lease(request.model_spec.name, *_choice(request.model_spec))
+
+
+def _choice(spec: model_pb2.ModelSpec) -> tuple[int | None, str | None]:
+    choice = spec.WhichOneof("version_choice")
+    return (
+        spec.version.value if choice == "version" else None,
+        spec.version_label if choice == "version_label" else None,
+    )
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
+    """Runs signatures and describes them."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    @_answering
+    def Predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        with _lease(self._registry, request) as (version, model):
+            name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+            signature = model.signature(name)
+            if signature is None:
+                raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+            inputs = {alias: decode(proto, alias) for alias, proto in request.inputs.items()}
+            outputs = model.run(signature, inputs, request.output_filter)
+        response = predict_pb2.PredictResponse()
+        response.model_spec.name = request.model_spec.name
+        response.model_spec.version.value = version
+        response.model_spec.signature_name = name
+        for alias, array in outputs.items():
+            encode(array, response.outputs[alias])
+        return response
+
+    @_answering
+    def GetModelMetadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        if not request.metadata_field:
+            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != "signature_def":
+                raise invalid(f"Metadata field {field} is not supported")
+        with _lease(self._registry, request) as (version, model):
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            response.model_spec.name = request.model_spec.name
+            response.model_spec.version.value = version
+            response.metadata["signature_def"].Pack(model.describe())
+        return response
+
+    @_answering
+    def Classify(self, request: Any) -> Any:
+        raise unsupported("Classify")
+
+    @_answering
+    def Regress(self, request: Any) -> Any:
+        raise unsupported("Regress")
+
+    @_answering
+    def MultiInference(self, request: Any) -> Any:
+        raise unsupported("MultiInference")
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
+    """Tells the states of versions."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    @_answering
+    def GetModelStatus(
+        self, request: get_model_status_pb2.GetModelStatusRequest
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        statuses = self._registry.statuses(request.model_spec.name, *_choice(request.model_spec))
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for status in statuses:
+            entry = response.model_version_status.add(version=status.version, state=int(status.state))
+            entry.status.error_code = int(status.code)
+            entry.status.error_message = status.message
+        return response
+
+    @_answering
+    def HandleReloadConfigRequest(self, request: Any) -> Any:
+        raise unsupported("HandleReloadConfigRequest")

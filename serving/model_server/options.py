@@ -1,0 +1,79 @@
+"""What a model server can be told. Wrong values are refused here, before TensorFlow loads."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class OptionError(ValueError):
+    """A setting that cannot be used. The message is one sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Settings of one server for one model. Ports: a number, 0 for any free port, None for off.
+
+    Raises:
+        OptionError: A value is out of range, or the address is public without `allow_public_bind`.
+    """
+
+    model_base_path: str | os.PathLike[str]  # holds one folder per version: 1/, 2/, ...
+    model_name: str = "default"
+    grpc_port: int | None = 0
+    rest_port: int | None = 0
+    bind_address: str = "127.0.0.1"
+    allow_public_bind: bool = False  # there are no keys yet: whoever reaches the port may ask
+    rest_timeout_ms: int = 30_000
+    poll_wait_seconds: float = 1.0  # 0 looks for versions once
+    max_load_retries: int = 5
+    load_retry_interval_seconds: float = 60.0
+    saved_model_tags: tuple[str, ...] = ("serve",)
+    intra_op_parallelism: int = 0  # threads for one op; 0 lets TensorFlow choose
+    inter_op_parallelism: int = 0  # threads across ops; 0 runs a request's ops in the thread that took the request
+
+    def __post_init__(self) -> None:
+        if not str(self.model_base_path):
+            raise OptionError("model_base_path is empty: give the folder that holds the model's numbered versions.")
+        if "://" in str(self.model_base_path):
+            raise OptionError(f"model_base_path {self.model_base_path} is not a local folder: copy the model first.")
+        if not self.model_name or any(letter in self.model_name for letter in "/:"):
+            raise OptionError(f"model_name must be a word without '/' and ':', not {self.model_name!r}.")
+        for name, port in (("grpc_port", self.grpc_port), ("rest_port", self.rest_port)):
+            if port is not None and not 0 <= port <= 65535:
+                raise OptionError(f"{name} must be from 0 to 65535, not {port}.")
+        if self.grpc_port is None and self.rest_port is None:
+            raise OptionError("Both ports are off: give a gRPC port, a REST port or both.")
+        if self.grpc_port is not None and self.grpc_port == self.rest_port and self.grpc_port != 0:
+            raise OptionError(f"gRPC and REST cannot share port {self.grpc_port}.")
+        for name in (
+            "poll_wait_seconds",
+            "max_load_retries",
+            "load_retry_interval_seconds",
+            "intra_op_parallelism",
+            "inter_op_parallelism",
+        ):
+            if getattr(self, name) < 0:
+                raise OptionError(f"{name} must not be negative, but is {getattr(self, name)}.")
+        if self.rest_timeout_ms <= 0:
+            raise OptionError(f"rest_timeout_ms must be positive, but is {self.rest_timeout_ms}.")
+        if not self.saved_model_tags or not all(self.saved_model_tags):
+            raise OptionError("saved_model_tags is empty: the usual tag is 'serve'.")
+        if not self.allow_public_bind and not _is_loopback(self.bind_address):
+            raise OptionError(
+                f"{self.bind_address} can be reached from other machines and this server asks for no keys: "
+                "keep 127.0.0.1 behind a gateway, or give --allow_public_bind."
+            )
+
+    @property
+    def base_path(self) -> Path:
+        return Path(self.model_base_path)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"

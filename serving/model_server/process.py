@@ -1,0 +1,88 @@
+"""The server as a process: flags in, signals handled, an exit code out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+from serving.model_server.errors import ServingError
+from serving.model_server.flags import read_flags
+from serving.model_server.options import OptionError
+
+_log = logging.getLogger(__name__)
+
+
+def serve(argv: list[str]) -> int:
+    """See `serving.model_server.run`. Call it in the main thread: it handles SIGTERM and SIGINT while it runs."""
+    try:
+        options = read_flags(argv)
+    except OptionError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if isinstance(options, str):
+        print(options)
+        return 0
+
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        _import_tensorflow()
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+        from serving.model_server.server import ModelServer
+
+        server = ModelServer(options)
+        try:
+            server.start(cancelled=stop.is_set)
+        except (ServingError, OSError) as error:
+            print(error, file=sys.stderr)
+            return 1
+        try:
+            if not stop.is_set():
+                for line in _addresses(server.rest_url, server.grpc_target, options.model_name):
+                    print(line, flush=True)
+            # With a timeout, because on some systems a signal does not interrupt an endless wait.
+            while not stop.wait(1.0):
+                pass
+            _log.info("Stopping: no new requests, those under way finish.")
+        finally:
+            server.stop()
+        return 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _import_tensorflow() -> None:
+    # Read by TensorFlow's C++ side when it loads; what goes wrong with a model is logged by this server.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # oneDNN's allocator keeps what an unloaded version used; without it, it goes back to the system. Recommenders
+    # run as fast without it. Set the variable to 1 for models that gain from it, such as convolutions.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    # TensorFlow imports an installed Keras by itself: a second and 140 MB that serving has no use for.
+    hidden = [name for name in ("keras", "tf_keras") if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+def _addresses(rest_url: str | None, grpc_target: str | None, name: str) -> list[str]:
+    lines = []
+    if rest_url:
+        lines.append(f"REST ready at {rest_url}/v1/models/{name}")
+    if grpc_target:
+        lines.append(f"gRPC ready at {grpc_target}, model {name}")
+    return lines
