@@ -70,7 +70,7 @@ def model_server(folder: Path, log: Path) -> Iterator[Served]:
     command = [
         *(sys.executable, "-m", "serving.model_server"),
         *(f"--model_name={folder.name}", f"--model_base_path={folder.resolve()}"),
-        *(f"--rest_api_port={rest_port}", f"--port={grpc_port}"),
+        *(f"--rest_api_port={rest_port}", f"--port={grpc_port}", "--max_num_load_retries=0"),
     ]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
