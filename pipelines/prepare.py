@@ -41,13 +41,14 @@ def prepare(dataset: Dataset, recipe: Recipe) -> Prepared:
     if recipe.data.examples == "impressions" and not on_requests:
         raise BadInput(f"{dataset.folder} has no impressions with a request_id: set data.examples to interactions.")
     parts = split(behaviour, recipe.data.split, on_requests=on_requests)
-    trained_on = behaviour.interactions.item[parts.interactions == Part.TRAIN]
+    wanted, log = recipe.features, behaviour.interactions
+    trained_on = log.item[parts.interactions == Part.TRAIN]
     known_items = np.zeros(len(catalogue) + 1, bool)
     known_items[trained_on] = True
     words = Vocabulary(
-        categories=vocabulary(catalogue.category),
-        languages=vocabulary(np.concatenate([catalogue.language, behaviour.interactions.user_language])),
-        items=vocabulary(catalogue.ids[known_items[1:]]),
+        categories=vocabulary(catalogue.category) if wanted.category else [],
+        languages=vocabulary(np.concatenate([catalogue.language, log.user_language])) if wanted.language else [],
+        items=vocabulary(catalogue.ids[known_items[1:]]) if wanted.item_id else [],
     )
     return Prepared(
         dataset.info.name,

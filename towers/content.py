@@ -62,9 +62,9 @@ class ContentTower(keras.layers.Layer):
             start = keras.initializers.Identity() if shape[0] == shape[1] else keras.initializers.Orthogonal()
             self.start = self.add_weight(name="projection_start", shape=shape, initializer=start, trainable=False)
             # What is learned is the difference, so that weight decay pulls back to the frozen encoder, not to zero.
-            self.change = self.add_weight(
-                name="projection_change", shape=shape, initializer="zeros", trainable=self.train_projection
-            )
+            self.change = self.add_weight(name="projection_change", shape=shape, initializer="zeros")
+            # Afterwards, because Keras saves weights in an order that depends on what they were created as.
+            self.change.trainable = self.train_projection
         # Tables alone cannot start at zero: with nothing else in the sum every gradient would vanish.
         table_start = "zeros" if self.use_text else keras.initializers.RandomNormal(stddev=0.05)
         self.embeddings = {

@@ -1,22 +1,20 @@
 """The one place that configures TensorFlow and Keras. Import both from here.
 
 TensorFlow Recommenders is Keras 2 code; keras-hub and Belfry's models are Keras 3. Both run on one TensorFlow when
-`TF_USE_LEGACY_KERAS=1` is set before TensorFlow is first imported: `tf.keras` is then tf-keras (Keras 2), `keras` is
+`TF_USE_LEGACY_KERAS=1` is set before `tf.keras` is first used: `tf.keras` is then tf-keras (Keras 2), `keras` is
 Keras 3 on the TensorFlow backend.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 
 _ADVICE = (
-    "TensorFlow was imported before Belfry and with another Keras: restart Python and import `towers` first, "
+    "TensorFlow was used before Belfry and with another Keras: restart Python and import `towers` first, "
     "or set the environment variables TF_USE_LEGACY_KERAS=1 and KERAS_BACKEND=tensorflow before you start it."
 )
 
-_tensorflow_came_first = "tensorflow" in sys.modules
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # What matters comes as a Python exception; at its default TensorFlow reports a missing GPU as an error.
@@ -27,13 +25,10 @@ os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
 with warnings.catch_warnings():
     # Deprecations inside TensorFlow's own imports are not ours to mend.
     warnings.simplefilter("ignore")
+    import keras
     import tensorflow as tf
 
-    if _tensorflow_came_first and not tf.keras.__version__.startswith("2."):
-        raise ImportError(_ADVICE)
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" or issubclass(tf.keras.layers.Layer, keras.layers.Layer):
         raise ImportError(_ADVICE)
     import keras_hub
     import tensorflow_recommenders as tfrs

@@ -1,0 +1,128 @@
+"""What all tests share: a cache of their own, a tiny text encoder, one import of TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+WORDS = ["storm", "harbour", "closes", "ferry", "wind", "rain", "flood", "coast", "minister", "vote", "budget", "parliament", "tax", "law", "striker", "goal", "league", "coach", "cup", "match", "recipe", "bread", "oven", "salt", "dinner", "wine", "a", "an", "the", "of", "in", "and", "after", "new", "for", "over"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Text vectors computed by tests stay with the tests."""
+    before = os.environ.get("BELFRY_CACHE")
+    os.environ["BELFRY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["BELFRY_CACHE"]
+    else:
+        os.environ["BELFRY_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def tiny_preset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a real keras-hub preset, small enough to run in milliseconds; its weights are random."""
+    from towers.runtime import keras, keras_hub
+
+    keras.utils.set_random_seed(5)
+    folder: Path = tmp_path_factory.mktemp("preset") / "tiny"
+    letters = list("abcdefghijklmnopqrstuvwxyz")
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters, *(f"##{each}" for each in letters)]
+    vocabulary = list(dict.fromkeys(vocabulary))
+    tokenizer = keras_hub.models.BertTokenizer(vocabulary=vocabulary, lowercase=True)
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=len(vocabulary), num_layers=1, num_heads=2, hidden_dim=16, intermediate_dim=32, dropout=0.0
+    )
+    backbone.save_to_preset(str(folder))
+    tokenizer.save_to_preset(str(folder))
+    return str(folder)
+
+
+TOPICS = {
+    "weather": ["storm", "harbour", "closes", "ferry", "wind", "rain", "flood", "coast"],
+    "politics": ["minister", "vote", "budget", "parliament", "tax", "law"],
+    "football": ["striker", "goal", "league", "coach", "cup", "match"],
+    "food": ["recipe", "bread", "oven", "salt", "dinner", "wine"],
+}
+
+
+@pytest.fixture(scope="session")
+def dataset_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small dataset with slates: 48 items of four topics, 60 users who each click on one topic."""
+    import numpy as np
+    import pandas as pd
+
+    from pipelines.data.sources.table import import_table
+
+    folder = tmp_path_factory.mktemp("small")
+    rng = np.random.default_rng(11)
+    topics = list(TOPICS)
+    items = pd.DataFrame(
+        {
+            "item_id": f"i{number:02}",
+            "title": " ".join(rng.choice(TOPICS[topics[number % 4]], 4)),
+            "body": " ".join(rng.choice(TOPICS[topics[number % 4]], 6)),
+            "language": ["en", "de"][number % 8 // 4],
+            "category": topics[number % 4],
+            "published_at": f"2025-01-01T{number % 24:02}:00:00Z",
+        }
+        for number in range(48)
+    )
+    events = []
+    for request in range(500):
+        user = int(rng.integers(60))
+        at = pd.Timestamp("2025-02-01T00:00:00Z") + pd.Timedelta(minutes=10 * request)
+        for position, item in enumerate(rng.choice(48, 6, replace=False)):
+            shown = {"user_id": f"u{user:02}", "item_id": f"i{item:02}", "at": at.isoformat()}
+            shown |= {"request_id": f"r{request}", "position": position}
+            events.append(shown | {"kind": "impression"})
+            if rng.random() < (0.7 if item % 4 == user % 4 else 0.05):
+                events.append(shown | {"kind": "click", "dwell_seconds": float(rng.integers(5, 100))})
+    users = pd.DataFrame({"user_id": [f"u{user:02}" for user in range(60)], "language": ["en", "de"] * 30})
+    for name, table in (("items", items), ("events", pd.DataFrame(events)), ("users", users)):
+        table.to_csv(folder / f"{name}.csv", index=False)
+    import_table(
+        folder / "events.csv", folder / "data", items=folder / "items.csv", users=folder / "users.csv", name="small"
+    )
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def small_recipe(tiny_preset: str) -> dict[str, dict[str, object]]:
+    """A recipe that trains in seconds and uses every input; copy it before changing it."""
+    return {
+        "data": {"split": {"by": "time", "validation": 0.15, "test": 0.2}},
+        "features": {"text": {"preset": tiny_preset, "max_tokens": 12}, "history": 8},
+        "towers": {"width": 16, "history_units": 8, "dropout": 0.0, "projection": "train"},
+        "training": {"epochs": 4, "batch_size": 32, "learning_rate": 0.01, "seed": 3},
+        "export": {"top_k": 10},
+    }
+
+
+@pytest.fixture(scope="session")
+def run_folder(
+    dataset_folder: Path, small_recipe: dict[str, dict[str, object]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A trained run on `dataset_folder`."""
+    from pipelines.data.dataset import Dataset
+    from pipelines.recipe import Recipe
+    from pipelines.train import train
+
+    out = tmp_path_factory.mktemp("runs") / "small"
+    train(Recipe.model_validate(small_recipe), Dataset.open(dataset_folder), out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def model_folder(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with version 1 exported from `run_folder`."""
+    from pipelines.export import export
+    from pipelines.run import Run
+
+    folder = tmp_path_factory.mktemp("models") / "small"
+    export(Run.open(run_folder), folder)
+    return folder

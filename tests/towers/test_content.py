@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from towers.content import ContentTower
+from towers.runtime import keras, tf
+
+
+def inputs(rows: int = 5, width: int = 6) -> dict[str, tf.Tensor]:
+    rng = np.random.default_rng(0)
+    text = rng.normal(size=(rows, width)).astype(np.float32)
+    return {
+        "text": tf.constant(text / np.linalg.norm(text, axis=1, keepdims=True)),
+        "category": tf.constant([0, 1, 2, 1, 2][:rows]),
+        "language": tf.constant([0, 1, 1, 2, 2][:rows]),
+        "item": tf.constant([0, 1, 2, 3, 4][:rows]),
+    }
+
+
+def full_tower(**changes: object) -> ContentTower:
+    settings = {"width": 6, "categories": 2, "languages": 2, "items": 4, **changes}
+    tower = ContentTower(**settings)  # type: ignore[arg-type]
+    tower.build({"text": (None, 6)})
+    return tower
+
+
+def test_an_untrained_tower_is_the_frozen_encoder() -> None:
+    given = inputs()
+    np.testing.assert_allclose(full_tower()(given).numpy(), given["text"].numpy(), atol=1e-6)
+
+
+def test_another_width_keeps_cosines_as_an_orthogonal_map_does() -> None:
+    keras.utils.set_random_seed(1)
+    given = inputs()
+    wide = ContentTower(16)(given).numpy()
+    np.testing.assert_allclose(wide @ wide.T, given["text"].numpy() @ given["text"].numpy().T, atol=1e-5)
+
+
+def test_the_unknown_adds_nothing_however_the_tables_are_trained() -> None:
+    tower = full_tower()
+    for table in tower.embeddings.values():
+        table.assign(tf.ones(table.shape))
+    given = inputs()
+    unknown = {**given, **{name: tf.zeros(5, tf.int32) for name in ("category", "language", "item")}}
+    np.testing.assert_allclose(tower(unknown).numpy(), given["text"].numpy(), atol=1e-6)
+    assert not np.allclose(tower(given).numpy()[1:], given["text"].numpy()[1:])
+
+
+def test_every_id_is_dropped_at_full_id_dropout_and_only_in_training() -> None:
+    tower = full_tower(id_dropout=0.999999)
+    tower.embeddings["item"].assign(tf.ones(tower.embeddings["item"].shape))
+    given = inputs()
+    np.testing.assert_allclose(tower(given, training=True).numpy(), given["text"].numpy(), atol=1e-6)
+    assert not np.allclose(tower(given, training=False).numpy()[1:], given["text"].numpy()[1:])
+
+
+def test_any_leading_shape_gives_the_same_rows() -> None:
+    tower = full_tower()
+    tower.embeddings["category"].assign(tf.random.stateless_normal(tower.embeddings["category"].shape, (1, 2)))
+    given = inputs(4)
+    flat = tower(given).numpy()
+    square = tower({name: tf.reshape(value, (2, 2, *value.shape[1:])) for name, value in given.items()}).numpy()
+    np.testing.assert_allclose(square.reshape(4, 6), flat, atol=1e-6)
+
+
+def test_ids_alone_do_not_start_where_every_gradient_vanishes() -> None:
+    tower = ContentTower(6, use_text=False, items=4)
+    tower.build({"text": (None, 0)})
+    assert np.abs(tower.embeddings["item"].numpy()).max() > 0
+
+
+def test_a_kept_projection_is_not_trainable() -> None:
+    names = {weight.name for weight in full_tower(train_projection=False).trainable_weights}
+    assert "projection_change" not in names
+    assert "category_table" in names
+
+
+def test_a_tower_without_inputs_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one of text, category and id"):
+        ContentTower(6, use_text=False, languages=3)

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from towers.behaviour import BehaviourTower
+from towers.content import ContentTower
+from towers.recommender import Recommender
+from towers.runtime import seed_everything, tf
+from towers.text import TextEncoder
+
+ITEMS = [f"i{number:02}" for number in range(20)]
+HISTORY, WIDTH = 4, 16
+
+
+@pytest.fixture(scope="module")
+def served(tiny_preset: str) -> Recommender:
+    seed_everything(9)
+    content = ContentTower(WIDTH, categories=2, languages=2, items=20)
+    content.build({"text": (None, 16)})
+    behaviour = BehaviourTower(units=5, languages=2)
+    behaviour.build({"history": (None, HISTORY, WIDTH)})
+    rng = np.random.default_rng(10)
+    for tower in (content, behaviour):
+        tower.set_weights([w + rng.normal(scale=0.2, size=w.shape).astype("f4") for w in tower.get_weights()])
+    embeddings = rng.normal(size=(20, WIDTH)).astype(np.float32)
+    embeddings[7] = embeddings[6]
+    return Recommender(
+        content,
+        behaviour,
+        TextEncoder(tiny_preset, max_tokens=12),
+        item_ids=ITEMS,
+        embeddings=embeddings,
+        items=ITEMS,
+        categories=["food", "weather"],
+        languages=["de", "en"],
+        history=HISTORY,
+        top_k=8,
+    )
+
+
+def request(history: list[list[str]], languages: list[str], **extra: list[list[str]]) -> dict[str, tf.Tensor]:
+    width = max(len(row) for row in history)
+    padded = [row + [""] * (width - len(row)) for row in history]
+    shape = (len(history), width)
+    known = np.array(padded, dtype=object).reshape(shape) != ""
+    age = np.cumsum(known[:, ::-1], axis=1)[:, ::-1].astype(np.float32) * 3600
+    return {
+        "history_ids": tf.constant(np.array(padded, dtype=object).reshape(shape), tf.string),
+        "history_age_seconds": tf.constant(age * known, tf.float32),
+        "history_dwell_seconds": tf.constant(10.0 * known, tf.float32),
+        "language": tf.constant(languages),
+        **{
+            name: tf.constant(np.array(value, dtype=object).reshape(len(history), -1), tf.string)
+            for name, value in extra.items()
+        },
+    }
+
+
+def numpy(answer: dict[str, tf.Tensor]) -> dict[str, Any]:
+    return {name: value.numpy() for name, value in answer.items()}
+
+
+def test_the_best_items_are_recommended_without_history_and_exclusions(served: Recommender) -> None:
+    given = request([["i01", "i02"], []], ["en", ""], exclude_ids=[["i03", ""], ["", "nobody knows this"]])
+    found = numpy(served.recommend(**given))
+    user = served.embed_users(**{k: v for k, v in given.items() if k != "exclude_ids"})["embedding"].numpy()
+    scores = user @ served.embeddings.numpy()[1:].T
+    scores[0, [1, 2, 3]] = -np.inf
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :8]
+    assert [[item.decode() for item in row] for row in found["ids"]] == [[ITEMS[i] for i in row] for row in expected]
+    np.testing.assert_allclose(found["scores"], np.take_along_axis(scores, expected, axis=1), rtol=1e-5, atol=1e-5)
+
+
+def test_among_equal_scores_the_smaller_id_comes_first(served: Recommender) -> None:
+    hidden = [each for each in ITEMS if each not in ("i06", "i07")]
+    found = numpy(served.recommend(**request([[]], [""], exclude_ids=[hidden])))
+    assert found["ids"][0].tolist() == [b"i06", b"i07", *[b""] * 6]
+    assert found["scores"][0, 0] == found["scores"][0, 1]
+    np.testing.assert_array_equal(found["scores"][0, 2:], 0)
+
+
+def test_rank_scores_candidates_in_their_order(served: Recommender) -> None:
+    given = request([["i01", "i02"]], ["de"])
+    user = served.embed_users(**given)["embedding"].numpy()[0]
+    candidates = ["i09", "", "no such item", "i00"]
+    found = numpy(served.rank(**given, candidate_ids=tf.constant([candidates])))["scores"][0]
+    vectors = served.embeddings.numpy()
+    np.testing.assert_allclose(found, [vectors[10] @ user, 0, 0, vectors[1] @ user], rtol=1e-5, atol=1e-6)
+
+
+def test_padding_and_unknown_ids_may_stand_anywhere(served: Recommender) -> None:
+    plain = numpy(served.embed_users(**request([["i01", "i02"]], ["en"])))
+    spread = request([["", "i01", "no such item", "i02", ""]], ["en"])
+    ages = np.array([[0, 7200, 9e9, 3600, 0]], np.float32)
+    spread |= {"history_age_seconds": tf.constant(ages), "history_dwell_seconds": tf.constant([[0, 10, 99, 10.0, 0]])}
+    np.testing.assert_allclose(numpy(served.embed_users(**spread))["embedding"], plain["embedding"], atol=1e-6)
+
+
+def test_only_the_last_events_of_a_long_history_count(served: Recommender) -> None:
+    given = request([ITEMS[:9]], ["en"])
+    tail = {name: value[:, -HISTORY:] if name != "language" else value for name, value in given.items()}
+    long, short = (numpy(served.embed_users(**each))["embedding"] for each in (given, tail))
+    np.testing.assert_allclose(long, short, atol=1e-6)
+    # But everything given is left out of the recommendations.
+    found = numpy(served.recommend(**given, exclude_ids=tf.constant([[""]])))["ids"][0]
+    assert not {item.decode() for item in found} & set(ITEMS[:9])
+
+
+def test_a_row_does_not_depend_on_its_batch(served: Recommender) -> None:
+    together = numpy(served.embed_users(**request([["i01", "i02", "i03"], ["i04"], []], ["en", "de", ""])))["embedding"]
+    for row, (history, language) in enumerate([(["i01", "i02", "i03"], "en"), (["i04"], "de"), ([], "")]):
+        alone = numpy(served.embed_users(**request([history], [language])))["embedding"]
+        np.testing.assert_allclose(together[row], alone[0], atol=1e-5)
+
+
+def test_new_items_are_embedded_from_what_is_known_of_them(served: Recommender) -> None:
+    rows = {
+        "item_id": ["i05", "new", "new"],
+        "title": ["storm closes harbour", "storm closes harbour", ""],
+        "body": ["rain", "rain", ""],
+        "language": ["en", "en", ""],
+        "category": ["weather", "weather", "no such category"],
+    }
+    found = numpy(served.embed_items(**{name: tf.constant(value) for name, value in rows.items()}))["embedding"]
+    id_part = served._towers.content.embeddings["item"].numpy()[6]
+    np.testing.assert_allclose(found[0] - found[1], id_part, atol=1e-5)
+    np.testing.assert_allclose(found[2], 0, atol=1e-6)
+
+
+def test_weights_are_saved_once(served: Recommender) -> None:
+    names = [id(variable.handle) for variable in served.variables]
+    assert len(names) == len(set(names))
+    layers = sum(
+        len(layer.weights) for layer in (served._towers.content, served._towers.behaviour, served._towers.encoder)
+    )
+    assert len(names) == layers + 2
+
+
+def test_an_empty_index_is_refused(served: Recommender) -> None:
+    with pytest.raises(ValueError, match="at least one item"):
+        Recommender(
+            served._towers.content,
+            served._towers.behaviour,
+            None,
+            item_ids=[],
+            embeddings=np.zeros((0, WIDTH), np.float32),
+            items=[],
+            categories=[],
+            languages=[],
+            history=HISTORY,
+            top_k=8,
+        )

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipelines.presets import locate_preset
+from towers.runtime import keras_hub, tf
+from towers.text import TextEncoder, join_fields
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_preset: str) -> TextEncoder:
+    return TextEncoder(tiny_preset, max_tokens=12)
+
+
+def test_vectors_are_of_unit_length_and_an_empty_text_is_zero(encoder: TextEncoder) -> None:
+    vectors = encoder.encode(tf.constant(["storm closes the harbour", "", "bread"])).numpy()
+    assert vectors.shape == (3, 16)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 0, 1], atol=1e-5)
+
+
+def test_a_text_does_not_depend_on_what_it_is_batched_with(encoder: TextEncoder) -> None:
+    alone = encoder.encode(tf.constant(["storm"])).numpy()[0]
+    beside = encoder.encode(tf.constant(["storm", "minister vote budget parliament tax law after the storm"])).numpy()[
+        0
+    ]
+    np.testing.assert_allclose(alone, beside, atol=1e-6)
+
+
+def test_mean_pooling_equals_the_plain_computation(encoder: TextEncoder) -> None:
+    tokens = encoder.tokenize(tf.constant(["goal in the cup match"]))
+    states = encoder.backbone(tokens)["sequence_output"].numpy()[0]
+    kept = states[tokens["padding_mask"].numpy()[0]].mean(axis=0)
+    found = encoder.encode(tf.constant(["goal in the cup match"])).numpy()[0]
+    np.testing.assert_allclose(found, kept / np.linalg.norm(kept), atol=1e-5)
+
+
+def test_texts_beyond_the_limit_are_cut_not_refused(encoder: TextEncoder) -> None:
+    text = " ".join(["storm"] * 500)
+    assert np.isfinite(encoder.encode(tf.constant([text])).numpy()).all()
+    assert encoder.tokenize(tf.constant([text]))["token_ids"].shape == (1, 12)
+
+
+def test_accents_are_stripped_as_the_uncased_models_were_trained(encoder: TextEncoder) -> None:
+    found = encoder.tokenize(tf.constant(["störm", "storm"]))["token_ids"].numpy()
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_tokenisation_runs_inside_a_graph(encoder: TextEncoder) -> None:
+    graph = tf.function(encoder.encode, input_signature=[tf.TensorSpec([None], tf.string)])
+    text = tf.constant(["ferry in the storm", "", "wine"])
+    np.testing.assert_allclose(graph(text).numpy(), encoder.encode(text).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("title", "body", "text"), [("a", "b", "a b"), ("a", "", "a"), ("", "b", "b"), ("", "", "")])
+def test_title_and_body_become_one_text(title: str, body: str, text: str) -> None:
+    assert join_fields(tf.constant([title]), tf.constant([body])).numpy()[0].decode() == text
+
+
+def test_minilm_tells_topics_apart() -> None:
+    encoder = TextEncoder(locate_preset("minilm"), max_tokens=32)
+    assert encoder.width == 384
+    assert isinstance(encoder.backbone, keras_hub.models.BertBackbone)
+    storm, flood, goal = encoder.encode(
+        tf.constant(["Storm closes the harbour", "Heavy rain floods the coast", "Late goal wins the cup final"])
+    ).numpy()
+    assert storm @ flood > storm @ goal + 0.1

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from towers.behaviour import BehaviourTower
+from towers.content import ContentTower
+from towers.features import ItemTable
+from towers.runtime import keras, seed_everything, tf
+from towers.two_tower import TwoTower, own_slate, unseen
+
+ITEMS = 12
+
+
+def table() -> ItemTable:
+    rng = np.random.default_rng(6)
+    text = rng.normal(size=(ITEMS + 1, 8)).astype(np.float32)
+    text /= np.linalg.norm(text, axis=1, keepdims=True)
+    text[0] = 0
+    column = np.arange(ITEMS + 1, dtype=np.int32)
+    return ItemTable.from_arrays(text, column % 3 * (column > 0), column * 0, column)
+
+
+def model(**changes: float) -> TwoTower:
+    seed_everything(7)
+    built = TwoTower(ContentTower(8, categories=2, items=ITEMS), BehaviourTower(units=4), table(), **changes)
+    built.build({"history": (None, 3)})
+    rng = np.random.default_rng(8)
+    built.set_weights([w + rng.normal(scale=0.1, size=w.shape).astype("f4") for w in built.get_weights()])
+    return built
+
+
+def batch() -> dict[str, np.ndarray]:
+    return {
+        "history": np.array([[1, 2, 0], [3, 0, 0], [0, 0, 0], [5, 6, 7]], np.int32),
+        "age_seconds": np.full((4, 3), 60, np.float32),
+        "dwell_seconds": np.full((4, 3), 5, np.float32),
+        "language": np.zeros(4, np.int32),
+        # Row 1 wants what row 0 has read; rows 2 and 3 want the same item.
+        "positive": np.array([8, 2, 9, 9], np.int32),
+        "shown": np.array([[10, 11], [12, 0], [0, 0], [1, 2]], np.int32),
+        "probability": np.array([0.1, 0.2, 0.4, 0.4], np.float32),
+    }
+
+
+def log_softmax_loss(logits: np.ndarray, allowed: np.ndarray) -> float:
+    logits = np.where(allowed, logits, -np.inf)
+    top = logits.max(axis=1)
+    return float((top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - np.diag(logits)).sum())
+
+
+def tensors() -> dict[str, tf.Tensor]:
+    return {name: tf.constant(value) for name, value in batch().items()}
+
+
+def test_the_in_batch_loss_is_a_softmax_with_logq_without_hits_and_seen_items() -> None:
+    two_tower, given = model(shown_weight=0.0), batch()
+    users = two_tower(tensors()).numpy()
+    positives = two_tower.embed_items(tf.constant(given["positive"])).numpy()
+    logits = users @ positives.T - np.log(given["probability"])[None, :]
+    allowed = given["positive"][None, :] != given["positive"][:, None]
+    allowed &= ~(given["history"][:, :, None] == given["positive"][None, None, :]).any(axis=1)
+    np.fill_diagonal(allowed, True)
+    found = two_tower.compute_loss(x=tensors(), y_pred=two_tower(tensors()), training=False)
+    assert float(found) == pytest.approx(log_softmax_loss(logits, allowed) / 4, rel=1e-5)
+    assert not allowed[0, 1], "an item that the user has read is no negative"
+    assert not allowed[2, 3], "the same item is no negative"
+
+
+def test_the_shown_loss_compares_a_positive_with_its_own_slate_only() -> None:
+    two_tower, given = model(in_batch_weight=0.0), batch()
+    users = two_tower(tensors()).numpy()
+    expected = 0.0
+    for row in range(4):
+        shown = given["shown"][row][given["shown"][row] > 0]
+        items = two_tower.embed_items(tf.constant([given["positive"][row], *shown])).numpy()
+        scores = items @ users[row]
+        expected += np.log(np.exp(scores - scores[0]).sum())
+    found = two_tower.compute_loss(x=tensors(), y_pred=two_tower(tensors()), training=False)
+    assert float(found) == pytest.approx(expected / 4, rel=1e-5)
+
+
+def test_rows_without_shown_items_add_nothing_to_the_shown_loss() -> None:
+    two_tower = model(in_batch_weight=0.0)
+    given = {**tensors(), "shown": tf.zeros((4, 2), tf.int32)}
+    assert float(two_tower.compute_loss(x=given, y_pred=two_tower(given), training=False)) == pytest.approx(0, abs=1e-6)
+
+
+def test_masks_match_their_definitions() -> None:
+    given = tensors()
+    seen = ~unseen(given).numpy()
+    assert seen.tolist() == [[False, True, False, False], *[[False] * 4] * 3]
+    mask = own_slate(given["shown"]).numpy()
+    assert mask.shape == (4, 4 + 8)
+    assert mask[:, :4].tolist() == np.eye(4, dtype=bool).tolist()
+    assert [np.flatnonzero(row[4:]).tolist() for row in mask] == [[0, 1], [2], [], [6, 7]]
+
+
+def test_padding_is_the_zero_vector() -> None:
+    found = model().embed_items(tf.constant([[0, 1], [2, 0]])).numpy()
+    np.testing.assert_array_equal(found[[0, 1], [0, 1]], 0)
+    assert np.abs(found[0, 1]).max() > 0
+
+
+@pytest.mark.parametrize("weights", [{}, {"shown_weight": 0.0}, {"in_batch_weight": 0.0}])
+def test_training_through_keras_moves_every_weight_and_lowers_the_loss(weights: dict[str, float]) -> None:
+    two_tower = model(**weights)
+    two_tower.compile(optimizer=keras.optimizers.Adam(0.02), jit_compile=False)
+    before = two_tower.get_weights()
+    losses = [float(two_tower.train_on_batch(batch())) for _ in range(30)]
+    assert losses[-1] < losses[0] * 0.9
+    for weight, old in zip(two_tower.weights, before, strict=True):
+        moved = not np.array_equal(weight.numpy(), old)
+        constant = "language_table" in weight.path or "seed" in weight.path
+        assert moved == (weight.trainable and not constant), weight.path
+
+
+def test_keras_fit_runs_the_same_step() -> None:
+    first, second = model(), model()
+    for each in (first, second):
+        each.compile(optimizer=keras.optimizers.SGD(0.1), jit_compile=False)
+    first.fit(tf.data.Dataset.from_tensors(batch()), epochs=2, verbose=0)
+    for _ in range(2):
+        second.train_on_batch(batch())
+    for left, right in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-6)
+
+
+def test_nothing_to_learn_from_is_refused() -> None:
+    with pytest.raises(ValueError, match="above zero"):
+        model(in_batch_weight=0.0, shown_weight=0.0)
+
+
+@pytest.mark.parametrize("row", [0, 1, 2, 3])
+def test_an_item_table_keeps_row_0_for_padding(row: int) -> None:
+    columns: list[Any] = [np.zeros((2, 3), np.float32), *(np.zeros(2, np.int32) for _ in range(3))]
+    columns[row][0] = 1
+    with pytest.raises(ValueError, match="row 0"):
+        ItemTable.from_arrays(*columns)
