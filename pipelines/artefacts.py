@@ -31,9 +31,15 @@ def _sync_tree(folder: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the name `path` only if the block succeeds."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside `path`; it takes the name `path` only if the block succeeds.
+
+    Raises:
+        BadInput: `path` is a folder or a device, or its folder is a file.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise BadInput(f"{path} is not a file: give the name of a file.")
+    _make_parent(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     draft = Path(name)
@@ -61,26 +67,52 @@ def atomic_folder(path: Path, *, replaces: str | None = None) -> Iterator[Path]:
         BadInput: `path` exists and must not be replaced.
     """
     path = Path(path)
-    if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise BadInput(f"{path} exists and is not a folder: give another destination.")
-    if path.is_dir() and any(path.iterdir()) and not (replaces and (path / replaces).exists()):
-        raise BadInput(f"{path} is not empty and is not an earlier result: give another destination.")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _refuse(path, replaces)
+    _make_parent(path)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield draft
         draft.chmod(0o755)
         _sync_tree(draft)
+        _refuse(path, replaces)  # somebody may have written there meanwhile
         if path.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            path.rename(retired / path.name)
-            draft.rename(path)
-            shutil.rmtree(retired)
+            _exchange(draft, path)
         else:
             draft.rename(path)
         _sync(path.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise BadInput(f"{path.parent} is not a folder: give another destination.") from None
+
+
+def _refuse(path: Path, replaces: str | None) -> None:
+    if path.name in ("", ".."):
+        raise BadInput(f"{path} cannot be replaced as a whole: give the name of a new folder.")
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise BadInput(f"{path} exists and is not a folder: give another destination.")
+    if path.is_dir() and any(path.iterdir()) and not (replaces and (path / replaces).exists()):
+        raise BadInput(f"{path} is not empty and is not an earlier result: give another destination.")
+
+
+def _exchange(draft: Path, path: Path) -> None:
+    """Give `draft` the name of the folder `path`, whose old content goes; if that fails, the old one is back."""
+    retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    old = retired / path.name
+    try:
+        path.rename(old)
+        draft.rename(path)
+    except BaseException:
+        if old.exists():
+            old.rename(path)
+        retired.rmdir()
+        raise
+    shutil.rmtree(retired)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -99,5 +131,5 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:
         raise BadInput(f"{path} is not valid JSON ({error}).") from None

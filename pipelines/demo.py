@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,14 +78,13 @@ def feed_lines(result: dict[str, Any]) -> list[str]:
 
 
 def wait_for_stop(result: dict[str, Any]) -> None:
-    """Keep the server up until the user stops it.
-
-    Raises:
-        KeyboardInterrupt: The user did.
-    """
+    """Keep the server up until the user stops it with Ctrl-C or SIGTERM."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     say(f"serving until Ctrl-C: curl {result['rest']}/metadata")
-    while True:
-        time.sleep(3600)
+    while not stop.wait(1.0):
+        pass
 
 
 class _Steps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +34,34 @@ def load_encoder(text: Text) -> Any:
         BadInput: The preset is unknown, is no text preset, or its hub cannot be reached.
     """
     location = locate_preset(text.preset)
+    # The hub's client tells the reader of every attempt that fails; the outcome is told once, below.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     from towers.text import TextEncoder
 
     try:
         return TextEncoder(location, text.max_tokens)
-    except Exception as error:  # keras-hub and the hubs' clients raise many kinds; the cause is told in one sentence
-        cause = str(error).strip().split("\n")[0][:200]
+    except Exception as error:  # keras-hub and the hubs' clients raise many kinds
+        if _is_connection_failure(error):
+            raise BadInput(
+                f"the hub of the text preset {text.preset!r} cannot be reached: name the folder of a downloaded "
+                "preset, or `minilm`, which works offline."
+            ) from None
+        cause = str(error).strip().split("\n")[0].split(". ")[0].rstrip(":.")[:160]
         raise BadInput(
-            f"the text preset {text.preset!r} cannot be loaded ({type(error).__name__}: {cause}): give the folder of "
-            "a downloaded preset, a name that keras-hub lists (its hub must be reachable), or `minilm`, which works "
-            "offline."
+            f"{text.preset!r} is not a text preset that keras-hub can load ({cause}): check features.text.preset in "
+            "the recipe and that its hub can be reached; `minilm` works offline."
         ) from None
+
+
+def _is_connection_failure(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
+            return True
+        # requests, httpx and the hub's client have classes of their own, which need not be installed.
+        if type(error).__name__ in {"ConnectionError", "ConnectError", "ConnectTimeout", "LocalEntryNotFoundError"}:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def text_vectors(texts: np.ndarray, text: Text) -> np.ndarray:

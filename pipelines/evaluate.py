@@ -147,12 +147,12 @@ def table_lines(result: dict[str, Any]) -> list[str]:
         metrics = result[part]["metrics"]
         count = next(iter(next(iter(metrics.values())).values()))["count"]
         lines += ["", f"{part} (mean [95 % interval] over {count:,})"]
-        lines.append(f"  {'':28}" + "".join(f"{column:>26}" for column in columns))
+        lines.append(f"  {'':28}" + "".join(f"{column:>28}" for column in columns))
         for name, values in metrics.items():
             cells = "".join(
-                f"{values[column]['mean']:>10.4f} [{values[column]['low']:.4f}, {values[column]['high']:.4f}]"[
-                    :26
-                ].rjust(26)
+                f"{values[column]['mean']:.4f} [{values[column]['low']:.4f}, {values[column]['high']:.4f}]"[:26].rjust(
+                    26
+                )
                 for column in columns
             )
             lines.append(f"  {name:28}{cells}")

@@ -97,9 +97,9 @@ class Estimate:
 
 
 def bootstrap(values: Mapping[str, np.ndarray], *, seed: int, draws: int = 1000) -> dict[str, Estimate]:
-    """Mean and interval of each metric; the same resamples for all, so that differences of columns are paired.
+    """Mean and interval of each metric; one set of resamples for all that are defined on the same rows.
 
-    Rows that are NaN in a metric do not count for it.
+    Rows that are NaN in a metric do not count for it. For a paired comparison give the difference of two columns.
 
     Raises:
         ValueError: A metric has no value at all: nothing was measured.

@@ -11,7 +11,6 @@ from pipelines.errors import BadInput
 MINILM = "minilm"
 # sentence-transformers/all-MiniLM-L6-v2, model.safetensors as published by its authors (Apache-2.0).
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_WEIGHTS = ("model.safetensors", "model.weights.h5")
 
 
 def locate_preset(preset: str) -> str:

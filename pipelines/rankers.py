@@ -106,7 +106,11 @@ def popularity(item: np.ndarray, items: int) -> np.ndarray:
 
 def tfidf_profile(catalogue: Catalogue, interactions: Interactions, length: int) -> HistoryProfile:
     """Cosine of an item's TF-IDF vector with the mean of the history's."""
-    vectors = TfidfVectorizer(sublinear_tf=True, min_df=2, stop_words="english").fit_transform(catalogue.text).tocsr()
+    vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, stop_words="english")
+    try:
+        vectors = vectorizer.fit_transform(catalogue.text).tocsr()
+    except ValueError:  # no two items share a word
+        vectors = sp.csr_matrix((len(catalogue), 0))
     return HistoryProfile("tf-idf profile", interactions, vectors, vectors, length=length)
 
 

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-WORDS = ["storm", "harbour", "closes", "ferry", "wind", "rain", "flood", "coast", "minister", "vote", "budget", "parliament", "tax", "law", "striker", "goal", "league", "coach", "cup", "match", "recipe", "bread", "oven", "salt", "dinner", "wine", "a", "an", "the", "of", "in", "and", "after", "new", "for", "over"]
+TOPICS = {
+    "weather": ["storm", "harbour", "closes", "ferry", "wind", "rain", "flood", "coast"],
+    "politics": ["minister", "vote", "budget", "parliament", "tax", "law"],
+    "football": ["striker", "goal", "league", "coach", "cup", "match"],
+    "food": ["recipe", "bread", "oven", "salt", "dinner", "wine"],
+}
+WORDS = [*(word for topic in TOPICS.values() for word in topic), "a", "an", "the", "of", "in", "and", "after"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,14 +46,6 @@ def tiny_preset(tmp_path_factory: pytest.TempPathFactory) -> str:
     backbone.save_to_preset(str(folder))
     tokenizer.save_to_preset(str(folder))
     return str(folder)
-
-
-TOPICS = {
-    "weather": ["storm", "harbour", "closes", "ferry", "wind", "rain", "flood", "coast"],
-    "politics": ["minister", "vote", "budget", "parliament", "tax", "law"],
-    "football": ["striker", "goal", "league", "coach", "cup", "match"],
-    "food": ["recipe", "bread", "oven", "salt", "dinner", "wine"],
-}
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ class Catalogue:
     """N items. Row 0 of every model-side array is padding and unknown, so item i here is row i + 1 there.
 
     Strings are "" where the dataset has none. `published_at` is in seconds since 1970, the smallest integer where it
-    is not known.
+    is not known, or where the events have no times that it could be compared with.
     """
 
     ids: np.ndarray
@@ -32,18 +32,28 @@ class Catalogue:
 
     @classmethod
     def load(cls, dataset: Dataset) -> Catalogue:
-        """Read the items that have not been removed."""
+        """Read the items that have not been removed.
+
+        Raises:
+            BadInput: The file is broken.
+        """
         columns = ["item_id", "title", "body", "language", "category", "published_at", "removed_at"]
-        table = pq.read_table(dataset.items, columns=columns)
+        try:
+            table = pq.read_table(dataset.items, columns=columns)
+        except (OSError, pa.ArrowException):
+            dataset.verify()
+            raise
         table = table.filter(pc.is_null(table["removed_at"])).sort_by("item_id")
-        published = table["published_at"].cast(pa.int64())
+        published = pc.divide(table["published_at"].cast(pa.int64()), MICROSECONDS)
+        if dataset.info.clock == "row order":
+            published = pa.nulls(len(table), pa.int64())
         return cls(
             _strings(table["item_id"]),
             _strings(table["title"]),
             _strings(table["body"]),
             _strings(table["language"]),
             _strings(table["category"]),
-            pc.fill_null(pc.divide(published, MICROSECONDS), np.iinfo(np.int64).min).to_numpy(),
+            pc.fill_null(published, np.iinfo(np.int64).min).to_numpy(),
         )
 
     def __len__(self) -> int:

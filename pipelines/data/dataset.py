@@ -72,13 +72,29 @@ class Dataset:
         try:
             info = DatasetInfo.model_validate(read_json(folder / INFO))
         except ValidationError as error:
-            raise BadInput(f"{folder / INFO} cannot be read ({error.errors()[0]['msg']}): import it again.") from None
+            first = error.errors()[0]
+            what = ": ".join([*map(str, first["loc"]), first["msg"]])
+            raise BadInput(f"{folder / INFO} cannot be read ({what}): import it again.") from None
         dataset = cls(folder, info)
         _check(dataset.items, schema.ITEMS)
         _check(dataset.events, schema.EVENTS)
         if dataset.users:
             _check(dataset.users, schema.USERS)
         return dataset
+
+    def verify(self) -> None:
+        """Read every table to its end, which `open` does not.
+
+        Raises:
+            BadInput: One of them is broken.
+        """
+        for path in filter(None, (self.items, self.events, self.users)):
+            try:
+                with pq.ParquetFile(path) as file:
+                    for _ in file.iter_batches():
+                        pass
+            except (OSError, pa.ArrowException):
+                raise BadInput(f"{path} is broken: import the dataset again.") from None
 
 
 def _check(path: Path, expected: pa.Schema) -> None:

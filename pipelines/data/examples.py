@@ -78,6 +78,7 @@ class TrainingExamples:
             after_user = np.r_[np.cumsum(chosen[::-1])[::-1], 0][log.user_offsets[1:]]
             chosen = chosen & (later - after_user[log.user] < max_per_user)
         self.rows = np.flatnonzero(chosen)
+        self._order: tuple[int, np.ndarray] = (-1, self.rows)
         counts = np.bincount(log.item[self.rows], minlength=items + 1)
         self.probability = (counts / max(1, counts.sum())).astype(np.float32)
 
@@ -88,8 +89,9 @@ class TrainingExamples:
 
     def batch(self, epoch: int, number: int) -> dict[str, np.ndarray]:
         """Batch `number` of an epoch; always the same for the same seed, epoch and number."""
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.rows)
-        rows = order[number * self.batch_size : (number + 1) * self.batch_size]
+        if self._order[0] != epoch:
+            self._order = (epoch, np.random.default_rng((self.seed, epoch)).permutation(self.rows))
+        rows = self._order[1][number * self.batch_size : (number + 1) * self.batch_size]
         return self._batch(rows, np.random.default_rng((self.seed, epoch, number)))
 
     def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -106,6 +108,7 @@ class TrainingExamples:
             slate = slice(self.behaviour.requests.offsets[request], self.behaviour.requests.offsets[request + 1])
             left = self.behaviour.requests.item[slate][~self.behaviour.requests.clicked[slate]]
             left = left[left > 0]
+            left = left[np.sort(np.unique(left, return_index=True)[1])]  # an item may have been shown twice
             few = min(len(left), self.shown_negatives)
             drawn[:few] = rng.choice(left, few, replace=False)
         return drawn

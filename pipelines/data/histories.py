@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import duckdb
 import ibis
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 from ibis import _
 
 from pipelines.data import schema
+from pipelines.data.catalogue import MICROSECONDS
 from pipelines.data.dataset import Dataset
 
 
@@ -77,10 +79,20 @@ def load_behaviour(dataset: Dataset, item_ids: np.ndarray, *, positive_rating: f
     Args:
         item_ids: The catalogue's ids, in its order.
         positive_rating: Ratings below it are not positives; None counts every rating.
+
+    Raises:
+        BadInput: A file of the dataset is broken.
     """
+    try:
+        return _load(dataset, item_ids, positive_rating)
+    except duckdb.Error:
+        dataset.verify()  # the input's fault or ours?
+        raise
+
+
+def _load(dataset: Dataset, item_ids: np.ndarray, positive_rating: float | None) -> Behaviour:
     engine = ibis.duckdb.connect()
     events = engine.read_parquet(str(dataset.events), file_row_number=True).rename(order="file_row_number")
-    events = events.mutate(at=events.at.epoch_seconds())
     positives = _positives(events, positive_rating)
     slates = _slates(events, positives)
     catalogue = ibis.memtable(
@@ -114,11 +126,10 @@ def _positives(events: ibis.Table, positive_rating: float | None) -> ibis.Table:
     wanted = events.filter(_.kind.isin(schema.POSITIVE_KINDS))
     if positive_rating is not None:
         wanted = wanted.filter((_.kind != "rating") | (_.value >= positive_rating))
-    return wanted.group_by(_.user_id, _.item_id, once=ibis.coalesce(_.request_id, _.event_id)).aggregate(
-        at=_.at.min(),
-        order=_.order.min(),
-        dwell=_.dwell_seconds.max().coalesce(0.0),
-        request_id=_.request_id.max(),
+    # Request ids and event ids may overlap, so one cannot stand in for the other.
+    lone = ibis.ifelse(_.request_id.isnull(), _.event_id, ibis.null("string"))
+    return wanted.group_by(_.user_id, _.item_id, _.request_id, lone=lone).aggregate(
+        at=_.at.min(), order=_.order.min(), dwell=_.dwell_seconds.max().coalesce(0.0)
     )
 
 
@@ -145,7 +156,7 @@ def _user_languages(engine: ibis.BaseBackend, dataset: Dataset, users: ibis.Tabl
 
 def _arrays(wanted: pa.Table, unknown: int, shown: pa.Table, user_ids: np.ndarray, languages: np.ndarray) -> Behaviour:
     user = _column(wanted, "user")
-    at = _column(wanted, "at")
+    at = _seconds(wanted, "at")
     user_offsets = np.searchsorted(user, np.arange(len(user_ids) + 1))
 
     order = _column(shown, "slate_order")
@@ -171,7 +182,7 @@ def _arrays(wanted: pa.Table, unknown: int, shown: pa.Table, user_ids: np.ndarra
         request=request,
         history_end=np.where(in_slate, same_moment, np.arange(len(user))),
     )
-    request_at = _column(shown, "slate_at")[starts]
+    request_at = _seconds(shown, "slate_at")[starts]
     requests = Requests(
         ids=request_ids,
         user=request_user,
@@ -197,6 +208,11 @@ def _first_not_before(interactions: Interactions, user: np.ndarray, at: np.ndarr
 
 def _column(table: pa.Table, name: str) -> np.ndarray:
     return table[name].to_numpy(zero_copy_only=False)
+
+
+def _seconds(table: pa.Table, name: str) -> np.ndarray:
+    """Whole seconds since 1970, rounded down: here, because engines differ in how they round."""
+    return table[name].cast(pa.int64()).to_numpy() // MICROSECONDS
 
 
 def _filled(table: pa.Table, name: str) -> np.ndarray:

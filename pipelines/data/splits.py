@@ -29,7 +29,10 @@ def split(behaviour: Behaviour, rule: Split, *, on_requests: bool) -> Parts:
     """Assign the parts.
 
     By time, the cut-offs are moments, so that nothing in training is later than anything in the test. They are
-    quantiles of the requests' times, or of the positives' where there are no requests.
+    quantiles of the requests' times, or of the positives' where there are no requests. A click that came after a
+    cut-off is in the later part, even if its request is not.
+
+    By last, only users with three positives or more are divided.
 
     Args:
         on_requests: Whether a request (with all its positives) is the unit, or a positive.
@@ -41,7 +44,8 @@ def split(behaviour: Behaviour, rule: Split, *, on_requests: bool) -> Parts:
         moments = requests.at if on_requests else interactions.at
         if not len(moments):
             return everything(behaviour, Part.TRAIN)
-        cuts = np.quantile(moments, [1 - rule.test - rule.validation, 1 - rule.test], method="higher")
+        shares = np.clip([1 - rule.test - rule.validation, 1 - rule.test], 0, 1)
+        cuts = np.quantile(moments, shares, method="higher")
         # A share of zero keeps nothing back: the cut-off lies past the end.
         cuts = [cuts[0] if rule.validation else cuts[1], cuts[1] if rule.test else moments.max() + 1]
         if not rule.validation and not rule.test:
@@ -55,6 +59,8 @@ def split(behaviour: Behaviour, rule: Split, *, on_requests: bool) -> Parts:
     request_part = np.zeros(len(requests), dtype=part.dtype)
     belongs = interactions.request >= 0
     np.maximum.at(request_part, interactions.request[belongs], part[belongs])
+    if on_requests:  # no click of a tested slate may be trained on
+        part[belongs] = request_part[interactions.request[belongs]]
     return Parts(part, request_part)
 
 
