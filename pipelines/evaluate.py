@@ -149,11 +149,10 @@ def table_lines(result: dict[str, Any]) -> list[str]:
         lines += ["", f"{part} (mean [95 % interval] over {count:,})"]
         lines.append(f"  {'':28}" + "".join(f"{column:>28}" for column in columns))
         for name, values in metrics.items():
-            cells = "".join(
-                f"{values[column]['mean']:.4f} [{values[column]['low']:.4f}, {values[column]['high']:.4f}]"[:26].rjust(
-                    26
-                )
-                for column in columns
-            )
+            cells = "".join(f"{_cell(values[column]):>28}" for column in columns)
             lines.append(f"  {name:28}{cells}")
     return lines
+
+
+def _cell(value: dict[str, float]) -> str:
+    return f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"

@@ -1,0 +1,89 @@
+"""Datasets written straight from the schema, so that tests decide every value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.data import schema
+from pipelines.data.catalogue import Catalogue
+from pipelines.data.dataset import Dataset, DatasetInfo, new_dataset, write_info
+from pipelines.data.histories import Behaviour, load_behaviour
+
+Row: TypeAlias = dict[str, Any]
+MakeDataset: TypeAlias = Callable[..., Dataset]
+_TIMES = ("at", "published_at", "removed_at", "created_at")
+
+
+def _table(rows: Sequence[Row], expected: pa.Schema) -> pa.Table:
+    """Rows with the columns that they have; times in seconds since 1970."""
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+
+    def value(row: Row, name: str) -> Any:
+        found = row.get(name)
+        return epoch + timedelta(seconds=found) if name in _TIMES and found is not None else found
+
+    return pa.Table.from_pylist([{name: value(row, name) for name in expected.names} for row in rows], expected)
+
+
+@pytest.fixture(scope="session")
+def make_dataset(tmp_path_factory: pytest.TempPathFactory) -> MakeDataset:
+    """Write a dataset folder; events without an event_id are called e0, e1, ..."""
+
+    def make(events: Sequence[Row], items: Sequence[Row], users: Sequence[Row] | None = None, **info: Any) -> Dataset:
+        folder = tmp_path_factory.mktemp("made") / "data"
+        with new_dataset(folder) as draft:
+            events = [{"event_id": f"e{number}"} | event for number, event in enumerate(events)]
+            pq.write_table(_table(events, schema.EVENTS), draft / "events.parquet")
+            pq.write_table(_table(items, schema.ITEMS), draft / "items.parquet")
+            if users is not None:
+                pq.write_table(_table(users, schema.USERS), draft / "users.parquet")
+            counts = {"items": len(items), "events": len(events), "users": len({row["user_id"] for row in events})}
+            known = {"name": "made", "source": "a test", "languages": [], "report": {}, "first_at": None}
+            write_info(draft, DatasetInfo.model_validate(known | {"last_at": None} | counts | info))
+        return Dataset.open(folder)
+
+    return make
+
+
+@dataclass(frozen=True)
+class Made:
+    dataset: Dataset
+    catalogue: Catalogue
+    behaviour: Behaviour
+
+
+@pytest.fixture(scope="session")
+def made(make_dataset: MakeDataset) -> Made:
+    """15 users, 25 items of which one is not in the catalogue, 120 slates of which some hold an item twice, and
+    clicks outside of slates; items are published while it goes on."""
+    rng = np.random.default_rng(7)
+    items: list[Row] = [
+        {"item_id": f"i{number:02}", "title": f"Title {number % 5}", "category": f"c{number % 3}"}
+        | ({"published_at": int(rng.integers(0, 9000))} if number % 3 else {})
+        for number in range(24)
+    ]
+    events: list[Row] = []
+    for request in range(120):
+        at = int(rng.integers(0, 10_000))
+        user = f"u{rng.integers(15):02}"
+        for position, item in enumerate(rng.integers(0, 25, 6)):
+            shown = {"user_id": user, "item_id": f"i{item:02}", "request_id": f"r{request}", "at": at}
+            events.append(shown | {"position": position, "kind": "impression"})
+            if rng.random() < 0.3:
+                later = at + int(rng.integers(0, 30))
+                events.append(shown | {"kind": "click", "at": later, "dwell_seconds": float(rng.integers(60))})
+    for _ in range(120):
+        plain = {"user_id": f"u{rng.integers(15):02}", "item_id": f"i{rng.integers(25):02}", "kind": "click"}
+        events.append(plain | {"at": int(rng.integers(0, 10_000))})
+    users = [{"user_id": f"u{number:02}", "language": ["en", "de", None][number % 3]} for number in range(15)]
+    dataset = make_dataset(sorted(events, key=lambda event: event["at"]), items, users)
+    catalogue = Catalogue.load(dataset)
+    return Made(dataset, catalogue, load_behaviour(dataset, catalogue.ids))

@@ -1,0 +1,164 @@
+"""Windows and batches: causality, padding, negatives, and one pass over every example an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.data.dataset import Dataset
+from pipelines.data.examples import HistoryWindow, TrainingExamples
+from pipelines.data.histories import load_behaviour
+
+Make = Callable[..., Dataset]
+
+
+def window(made: Any, length: int = 5, *, ages: bool = True) -> HistoryWindow:
+    log = made.behaviour.interactions
+    return HistoryWindow(log, length, ages, np.arange(len(log.user_ids), dtype=np.int32))
+
+
+def examples(made: Any, **changes: Any) -> TrainingExamples:
+    settings = {"batch_size": 8, "shown_negatives": 3, "max_per_user": None, "seed": 1} | changes
+    chosen = settings.pop("chosen", np.ones(len(made.behaviour.interactions), bool))
+    return TrainingExamples(made.behaviour, window(made), chosen, items=len(made.catalogue), **settings)
+
+
+def batches(made: Any, epoch: int = 1, **changes: Any) -> list[dict[str, np.ndarray]]:
+    found = examples(made, **changes)
+    return [found.batch(epoch, number) for number in range(len(found))]
+
+
+@pytest.mark.parametrize("length", [1, 3, 50])
+@pytest.mark.parametrize("ages", [True, False])
+def test_a_window_is_the_end_of_the_history(made: Any, length: int, ages: bool) -> None:
+    log = made.behaviour.interactions
+    batch = window(made, length, ages=ages).batch(log.user, log.history_end, log.at)
+    for row, (user, end, at) in enumerate(zip(log.user, log.history_end, log.at, strict=True)):
+        places = range(log.user_offsets[user], end)[-length:]
+        padding = [0] * (length - len(places))
+        assert list(batch["history"][row]) == [log.item[place] for place in places] + padding
+        expected = [at - log.at[place] if ages else 0 for place in places]
+        assert list(batch["age_seconds"][row]) == expected + padding
+        assert list(batch["dwell_seconds"][row]) == [log.dwell[place] for place in places] + padding
+        assert list(expected) == sorted(expected, reverse=True)  # oldest first
+        assert batch["language"][row] == user
+    assert {name: values.dtype for name, values in batch.items()} == {
+        "history": np.int32,
+        "age_seconds": np.float32,
+        "dwell_seconds": np.float32,
+        "language": np.int32,
+    }
+
+
+def test_what_comes_after_the_positive_cannot_change_its_window(made: Any) -> None:
+    log = made.behaviour.interactions
+    whole = window(made).batch(log.user, log.history_end, log.at)
+    for row in range(0, len(log), 7):
+        # Everything of the user from the positive on becomes something else.
+        later = np.arange(log.history_end[row], log.user_offsets[log.user[row] + 1])
+        assert row in later
+        item, dwell, at = log.item.copy(), log.dwell.copy(), log.at.copy()
+        item[later], dwell[later], at[later] = 1, 999, 10**9
+        changed = replace(window(made), interactions=replace(log, item=item, dwell=dwell, at=at))
+        here = np.array([row])
+        found = changed.batch(log.user[here], log.history_end[here], log.at[here])
+        for name, values in found.items():
+            np.testing.assert_array_equal(values[0], whole[name][row])
+
+
+def test_nothing_in_a_slate_s_window_is_as_late_as_the_slate(made: Any) -> None:
+    requests = made.behaviour.requests
+    batch = window(made, 50).batch(requests.user, requests.history_end, requests.at)
+    assert (batch["age_seconds"][batch["history"] > 0] > 0).all()
+    assert (batch["history"] > 0).any()
+
+
+def test_a_log_without_positives_has_empty_windows(make_dataset: Make) -> None:
+    shown = {"user_id": "a", "item_id": "i", "kind": "impression", "at": 1, "request_id": "r"}
+    log = load_behaviour(make_dataset([shown], [{"item_id": "i"}]), np.array(["i"], object)).interactions
+    batch = HistoryWindow(log, 4, True, np.array([2], np.int32)).batch(np.array([0]), np.array([0]), np.array([5]))
+    assert {name: values.tolist() for name, values in batch.items()} == {
+        "history": [[0] * 4],
+        "age_seconds": [[0] * 4],
+        "dwell_seconds": [[0] * 4],
+        "language": [2],
+    }
+
+
+def test_every_example_comes_once_an_epoch(made: Any) -> None:
+    log = made.behaviour.interactions
+    chosen = np.random.default_rng(0).random(len(log)) < 0.6
+    chosen[np.flatnonzero(chosen)[: chosen.sum() % 8]] = False
+    for epoch in (1, 2):
+        positives = np.concatenate([batch["positive"] for batch in batches(made, epoch, chosen=chosen)])
+        assert sorted(positives) == sorted(log.item[chosen])
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(16, [8, 8]), (17, [8, 8]), (18, [8, 8, 2]), (1, []), (0, [])])
+def test_a_last_batch_of_one_is_left_out(made: Any, rows: int, expected: list[int]) -> None:
+    chosen = np.arange(len(made.behaviour.interactions)) < rows
+    assert [len(batch["positive"]) for batch in batches(made, chosen=chosen)] == expected
+
+
+def test_batches_depend_on_seed_epoch_and_number_alone(made: Any) -> None:
+    first, second = examples(made), examples(made)
+    for epoch, number in ((2, 1), (1, 0), (2, 1), (1, 3)):  # in any order
+        left, right = first.batch(epoch, number), examples(made).batch(epoch, number)
+        assert all(np.array_equal(left[name], right[name]) for name in left)
+    assert not np.array_equal(first.batch(1, 0)["positive"], second.batch(2, 0)["positive"])
+    assert not np.array_equal(first.batch(1, 0)["positive"], examples(made, seed=2).batch(1, 0)["positive"])
+
+
+def test_negatives_are_other_unclicked_known_items_of_the_slate(made: Any) -> None:
+    log, requests = made.behaviour.interactions, made.behaviour.requests
+    found = examples(made, batch_size=len(log), shown_negatives=4)
+    order = np.random.default_rng((1, 1)).permutation(found.rows)
+    batch = found.batch(1, 0)
+    np.testing.assert_array_equal(batch["positive"], log.item[order])
+    for row, shown in zip(order, batch["shown"], strict=True):
+        if log.request[row] < 0:
+            assert not shown.any()
+            continue
+        slate = slice(requests.offsets[log.request[row]], requests.offsets[log.request[row] + 1])
+        allowed = set(requests.item[slate][~requests.clicked[slate]]) - {0}
+        drawn = [item for item in shown if item]
+        assert set(drawn) <= allowed
+        assert len(drawn) == len(set(drawn)) == min(4, len(allowed))
+        assert list(shown) == drawn + [0] * (4 - len(drawn))
+        assert log.item[row] not in drawn
+
+
+def test_negatives_are_drawn_anew_each_epoch(made: Any) -> None:
+    def drawn(epoch: int) -> list[tuple[int, ...]]:
+        found = batches(made, epoch, shown_negatives=1)
+        return sorted((*item, *shown) for b in found for item, shown in zip(b["positive"][:, None], b["shown"]))
+
+    assert drawn(1) != drawn(2)
+
+
+def test_no_negatives_are_an_empty_column(made: Any) -> None:
+    assert batches(made, shown_negatives=0)[0]["shown"].shape == (8, 0)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_of_each_user_the_newest_are_kept(made: Any, most: int) -> None:
+    log = made.behaviour.interactions
+    chosen = np.random.default_rng(0).random(len(log)) < 0.7
+    found = examples(made, chosen=chosen, max_per_user=most)
+    expected = [row for user in range(len(log.user_ids)) for row in np.flatnonzero(chosen & (log.user == user))[-most:]]
+    assert list(found.rows) == expected
+
+
+def test_probability_is_the_share_of_the_training_positives(made: Any) -> None:
+    log = made.behaviour.interactions
+    chosen = log.user < 6
+    found = examples(made, chosen=chosen)
+    assert found.probability.sum() == pytest.approx(1)
+    assert found.probability[0] == 0
+    batch = found.batch(1, 0)
+    share = [(log.item[chosen] == item).mean() for item in batch["positive"]]
+    np.testing.assert_allclose(batch["probability"], share, rtol=1e-6)

@@ -1,0 +1,133 @@
+"""Properties of the parts, over any log."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.data.histories import Behaviour, Interactions, Requests
+from pipelines.data.splits import Part, everything, split
+from pipelines.recipe import Split
+
+
+def behaviour(events: list[tuple[int, int]], request: list[int] | None = None) -> Behaviour:
+    """Positives as (user, at), in order; `request` is the place of each one's slate, whose moment is its first."""
+    users = max((user for user, _ in events), default=-1) + 1
+    user = np.array([user for user, _ in events], int)
+    at = np.array([at for _, at in events], int)
+    places = np.full(len(events), -1) if request is None else np.array(request, int)
+    slates = places.max(initial=-1) + 1
+    first = np.array([np.flatnonzero(places == slate)[0] for slate in range(slates)], int)
+    offsets = np.searchsorted(user, np.arange(users + 1))
+    nothing = np.zeros(len(events), int)
+    names = np.array([f"u{number}" for number in range(users)], dtype=object)
+    return Behaviour(
+        Interactions(names, names, offsets, user, nothing + 1, at, nothing, places, np.arange(len(events))),
+        Requests(
+            first.astype(object),
+            user[first],
+            at[first],
+            first,
+            np.arange(slates + 1),
+            np.ones(slates, int),
+            first.astype(object),
+            np.ones(slates, bool),
+        ),
+        0,
+    )
+
+
+LOGS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 20)), max_size=40).map(sorted).map(behaviour)
+SHARES = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9])
+
+
+@given(LOGS, SHARES, SHARES)
+@settings(deadline=None)
+def test_by_time_no_part_reaches_into_a_later_one(log: Behaviour, validation: float, test: float) -> None:
+    parts = split(log, Split(validation=validation, test=test), on_requests=False).interactions
+    at = log.interactions.at
+    for earlier, later in ((Part.TRAIN, Part.VALIDATION), (Part.TRAIN, Part.TEST), (Part.VALIDATION, Part.TEST)):
+        assert at[parts == earlier].max(initial=-1) < at[parts == later].min(initial=99)
+    if not validation:
+        assert not (parts == Part.VALIDATION).any()
+    if not test:
+        assert not (parts == Part.TEST).any()
+
+
+@pytest.mark.parametrize("shares", [(0.1, 0.2), (0.0, 0.3), (0.25, 0.0), (0.0, 0.0), (0.3, 0.3)])
+@pytest.mark.parametrize("on_requests", [False, True])
+def test_by_time_the_shares_are_about_right(shares: tuple[float, float], on_requests: bool) -> None:
+    at = np.sort(np.random.default_rng(0).integers(0, 10**9, 1000))
+    log = behaviour([(0, moment) for moment in at], list(range(1000)))
+    parts = split(log, Split(validation=shares[0], test=shares[1]), on_requests=on_requests)
+    np.testing.assert_array_equal(parts.interactions, parts.requests)
+    found = np.bincount(parts.interactions, minlength=3) / 1000
+    assert found[1:] == pytest.approx(shares, abs=0.002)
+
+
+def test_by_time_the_requests_decide_where_there_are_any(made: Any) -> None:
+    parts = split(made.behaviour, Split(validation=0.1, test=0.2), on_requests=True)
+    assert np.mean(parts.requests == Part.TEST) == pytest.approx(0.2, abs=0.01)
+    assert np.mean(parts.requests == Part.VALIDATION) == pytest.approx(0.1, abs=0.01)
+    first_tested = made.behaviour.requests.at[parts.requests == Part.TEST].min()
+    assert made.behaviour.interactions.at[parts.interactions == Part.TRAIN].max() < first_tested
+
+
+@pytest.mark.parametrize("shares", [(0.1, 0.9), (0.6, 0.5)])
+def test_shares_that_leave_nothing_to_train_on_do_not_crash(shares: tuple[float, float]) -> None:
+    rule = Split.model_construct(by="time", validation=shares[0], test=shares[1])
+    parts = split(behaviour([(0, at) for at in range(9)]), rule, on_requests=False)
+    assert not (parts.interactions == Part.TRAIN).any()
+
+
+@given(LOGS)
+@settings(deadline=None)
+def test_by_last_each_user_keeps_back_the_last_and_the_one_before(log: Behaviour) -> None:
+    parts = split(log, Split(by="last"), on_requests=False).interactions
+    for user in range(len(log.interactions.user_ids)):
+        own = list(parts[log.interactions.user == user])
+        if len(own) >= 3:
+            assert own == [Part.TRAIN] * (len(own) - 2) + [Part.VALIDATION, Part.TEST]
+        else:
+            assert own == [Part.TRAIN] * len(own)
+
+
+def test_by_last_no_click_of_a_tested_slate_is_trained_on() -> None:
+    log = behaviour([(0, 1), (0, 5), (0, 5), (0, 5)], [0, 1, 1, 1])
+    parts = split(log, Split(by="last"), on_requests=True)
+    assert list(parts.interactions) == [Part.TRAIN, Part.TEST, Part.TEST, Part.TEST]
+    assert list(parts.requests) == [Part.TRAIN, Part.TEST]
+
+
+@given(LOGS, st.sampled_from(Part))
+def test_none_and_everything_are_one_part(log: Behaviour, part: Part) -> None:
+    assert set(split(log, Split(by="none"), on_requests=False).interactions) <= {Part.TRAIN}
+    assert set(everything(log, part).interactions) <= {part}
+
+
+@pytest.mark.parametrize("by", ["time", "last", "none"])
+@pytest.mark.parametrize("on_requests", [False, True])
+def test_a_log_without_events(by: Any, on_requests: bool) -> None:
+    parts = split(behaviour([]), Split(by=by), on_requests=on_requests)
+    assert (len(parts.interactions), len(parts.requests)) == (0, 0)
+
+
+@pytest.mark.parametrize("by", ["time", "last", "none"])
+def test_every_event_and_request_has_a_part(made: Any, by: Any) -> None:
+    parts = split(made.behaviour, Split(by=by), on_requests=True)
+    assert len(parts.interactions) == len(made.behaviour.interactions)
+    assert len(parts.requests) == len(made.behaviour.requests)
+    assert set(parts.interactions) | set(parts.requests) <= set(Part)
+
+
+def test_splitting_changes_nothing(made: Any) -> None:
+    log = made.behaviour.interactions
+    before = replace(log, request=log.request.copy(), at=log.at.copy())
+    split(made.behaviour, Split(by="last"), on_requests=True)
+    np.testing.assert_array_equal(before.request, log.request)
+    np.testing.assert_array_equal(before.at, log.at)

@@ -1,0 +1,165 @@
+"""Ranks by counting against a full sort; slates against scores one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from pipelines import judge
+from pipelines.data.catalogue import Catalogue
+from pipelines.data.dataset import Dataset
+from pipelines.data.histories import Behaviour, load_behaviour
+from pipelines.judge import CatalogueTargets, Slates, hide_seen
+from pipelines.metrics import slate_metrics
+from pipelines.rankers import FixedOrder, Queries
+
+Make = Callable[..., Dataset]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A ranker of small whole numbers, so that ties are common and every order of summation is exact."""
+
+    catalogue: int
+    sparse: bool = False
+    name: str = "whole"
+
+    @property
+    def items(self) -> Any:
+        table = np.random.default_rng(5).integers(-1, 2, (self.catalogue, 4)).astype(float)
+        return sp.csr_matrix(table) if self.sparse else table
+
+    def embed(self, queries: Queries) -> Any:
+        table = np.stack([queries.user, queries.history_end, queries.at, queries.user + queries.at], axis=1) % 3 - 1.0
+        return sp.csr_matrix(table) if self.sparse else table
+
+
+def everything(made: Any) -> CatalogueTargets:
+    return CatalogueTargets.of(made.behaviour, made.catalogue, np.ones(len(made.behaviour.interactions), bool))
+
+
+def history(behaviour: Behaviour, user: int, end: int) -> set[int]:
+    log = behaviour.interactions
+    return {int(item) - 1 for item in log.item[log.user_offsets[user] : end]}
+
+
+def rank_by_sorting(scores: np.ndarray, catalogue: Catalogue, seen: set[int], at: int, target: int) -> int:
+    places = [
+        place
+        for place in range(len(catalogue))
+        if place == target or (place not in seen and catalogue.published_at[place] <= at)
+    ]
+    return sorted(places, key=lambda place: (-scores[place], catalogue.ids[place])).index(target) + 1
+
+
+def test_ranks_are_places_in_a_full_sort(made: Any) -> None:
+    targets, ranker = everything(made), Whole(len(made.catalogue))
+    scores = ranker.embed(targets.queries) @ ranker.items.T
+    queries = targets.queries
+    expected = [
+        rank_by_sorting(row, made.catalogue, history(made.behaviour, user, end), at, target)
+        for row, user, end, at, target in zip(
+            scores, queries.user, queries.history_end, queries.at, targets.target, strict=True
+        )
+    ]
+    assert list(targets.ranks(ranker)) == expected
+    assert len(set(expected)) > 10
+
+
+def test_targets_seen_before_are_counted_and_left_out(made: Any) -> None:
+    log, targets = made.behaviour.interactions, everything(made)
+    seen = [
+        item - 1 in history(made.behaviour, user, end)
+        for item, user, end in zip(log.item, log.user, log.history_end, strict=True)
+    ]
+    assert targets.already_seen == sum(seen) > 0
+    assert list(targets.target) == [item - 1 for item, before in zip(log.item, seen, strict=True) if not before]
+
+
+def test_sparse_and_dense_rankers_agree(made: Any) -> None:
+    dense, sparse = Whole(len(made.catalogue)), Whole(len(made.catalogue), sparse=True)
+    np.testing.assert_array_equal(everything(made).ranks(dense), everything(made).ranks(sparse))
+    slates = Slates.of(made.behaviour, np.ones(len(made.behaviour.requests), bool))
+    np.testing.assert_array_equal(slates.scores(dense), slates.scores(sparse))
+
+
+def test_ranks_do_not_depend_on_the_blocks(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranker = Whole(len(made.catalogue))
+    whole = everything(made).ranks(ranker)
+    monkeypatch.setattr(judge, "_SCORES_AT_ONCE", 7 * len(made.catalogue))
+    np.testing.assert_array_equal(everything(made).ranks(ranker), whole)
+
+
+def test_a_ranker_that_knows_the_target_is_always_first(made: Any) -> None:
+    targets = everything(made)
+
+    class Knowing(Whole):
+        items = np.eye(len(made.catalogue))
+
+        def embed(self, queries: Queries) -> np.ndarray:
+            return np.eye(len(made.catalogue))[targets.target]
+
+    assert set(targets.ranks(Knowing(0))) == {1}
+
+
+def test_at_most_so_many_targets_are_drawn_by_seed(made: Any) -> None:
+    chosen = np.ones(len(made.behaviour.interactions), bool)
+    first, again, other = (
+        CatalogueTargets.of(made.behaviour, made.catalogue, chosen, most=20, seed=seed) for seed in (1, 1, 2)
+    )
+    assert len(first.queries) == 20
+    np.testing.assert_array_equal(first.target, again.target)
+    assert list(first.queries.history_end) != list(other.queries.history_end)
+
+
+def test_a_clock_of_row_numbers_does_not_make_every_item_unpublished(make_dataset: Make) -> None:
+    items = [{"item_id": f"i{number}", "published_at": 1.7e9} for number in range(9)]
+    events = [{"user_id": f"u{row % 3}", "item_id": f"i{row}", "kind": "click", "at": row + 1} for row in range(9)]
+    dataset = make_dataset(events, items, clock="row order")
+    catalogue = Catalogue.load(dataset)
+    behaviour = load_behaviour(dataset, catalogue.ids)
+    targets = CatalogueTargets.of(behaviour, catalogue, np.ones(9, bool))
+    assert targets.ranks(FixedOrder("last first", np.arange(9.0))).max() == 9
+
+
+@pytest.mark.parametrize("known_only", [False, True])
+def test_slates_hold_what_was_shown(made: Any, known_only: bool) -> None:
+    requests = made.behaviour.requests
+    chosen = np.random.default_rng(2).random(len(requests)) < 0.5
+    slates = Slates.of(made.behaviour, chosen, known_only=known_only)
+    ranker = Whole(len(made.catalogue))
+    expected = ranker.embed(slates.queries) @ ranker.items.T
+    scores, metrics = slates.scores(ranker), slates.metrics(ranker)
+    assert (requests.item == 0).any()
+    for number, request in enumerate(np.flatnonzero(chosen)):
+        rows = np.arange(requests.offsets[request], requests.offsets[request + 1])
+        rows = rows[requests.item[rows] > 0] if known_only else rows
+        flat = slice(slates.offsets[number], slates.offsets[number + 1])
+        np.testing.assert_array_equal(slates.item[flat], requests.item[rows])
+        np.testing.assert_array_equal(slates.clicked[flat], requests.clicked[rows])
+        wanted = [expected[number, item - 1] if item else 0.0 for item in requests.item[rows]]
+        assert list(scores[flat]) == wanted
+        order = np.unique(requests.item_ids[rows].astype(str), return_inverse=True)[1]
+        alone = slate_metrics(np.array([0, len(rows)]), np.array(wanted), requests.clicked[rows], order)
+        for name, values in metrics.items():
+            assert values[number] == pytest.approx(alone[name][0], nan_ok=True)
+    assert len(slates.queries) == chosen.sum()
+
+
+def test_no_slate_at_all(made: Any) -> None:
+    slates = Slates.of(made.behaviour, np.zeros(len(made.behaviour.requests), bool))
+    assert [len(values) for values in slates.metrics(Whole(len(made.catalogue))).values()] == [0] * 5
+
+
+def test_hiding_hides_exactly_the_history(made: Any) -> None:
+    requests = made.behaviour.requests
+    queries = judge.request_queries(made.behaviour, np.ones(len(requests), bool))
+    scores = np.zeros((len(queries), len(made.catalogue)))
+    hide_seen(scores, made.behaviour, queries)
+    for row, user, end in zip(scores, queries.user, queries.history_end, strict=True):
+        assert set(np.flatnonzero(np.isneginf(row))) == history(made.behaviour, user, end)

@@ -1,0 +1,51 @@
+"""The issue's bars on public data, whenever it is on this machine; it is never part of the repository."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli.app import run as belfry
+from pipelines.data.dataset import Dataset
+from pipelines.evaluate import evaluate
+from pipelines.run import Run
+from recipes import shipped
+
+
+@pytest.fixture(scope="module")
+def public_data() -> Path:
+    root = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("BELFRY_DATA") or root)
+    if not folder.is_dir():
+        pytest.skip("the public data sets are not on this machine and may not be distributed")
+    return folder
+
+
+def test_mind_a_trained_model_ranks_above_the_frozen_encoder_and_tfidf(public_data: Path, tmp_path: Path) -> None:
+    for part in ("train", "dev"):
+        assert belfry(["data", "import", "mind", str(public_data / "mind-mini" / part), str(tmp_path / part)]) == 0
+    trained = ["train", str(shipped("news")), "--data", str(tmp_path / "train"), "--out", str(tmp_path / "run")]
+    assert belfry(trained) == 0
+    slates = evaluate(Run.open(tmp_path / "run"), Dataset.open(tmp_path / "dev"))["slates"]
+    for metric in ("auc", "ndcg@10"):
+        model = slates["metrics"]["two-tower"][metric]["mean"]
+        assert model > slates["metrics"]["frozen text cosine"][metric]["mean"]
+        assert slates["difference"]["tf-idf profile"][metric]["low"] > 0
+    assert slates["metrics"]["two-tower"]["auc"]["count"] == 1416
+
+
+def test_ml100k_a_trained_model_ranks_above_popularity_and_itemknn(public_data: Path, tmp_path: Path) -> None:
+    source = str(public_data / "ml100k")
+    assert belfry(["data", "import", "movielens", source, str(tmp_path / "data")]) == 0
+    # The shipped recipe on the newest part of every user's ratings: the whole takes minutes (python -m benchmarks).
+    quick = shipped("ids").read_text().replace("epochs: 8", "epochs: 4\n  max_examples_per_user: 40")
+    (tmp_path / "quick.yaml").write_text(quick)
+    trained = ["train", str(tmp_path / "quick.yaml"), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run")]
+    assert belfry(trained) == 0
+    catalogue = evaluate(Run.open(tmp_path / "run"))["catalogue"]
+    assert catalogue["metrics"]["two-tower"]["recall@100"]["count"] == 943
+    for baseline in ("popularity", "itemKNN"):
+        for metric in ("recall@100", "ndcg@10"):
+            assert catalogue["difference"][baseline][metric]["low"] > 0
