@@ -48,7 +48,7 @@ def recommend(
 ) -> int:
     """Write user_id, item_id, rank and score of each user's best `k` items; returns the number of rows.
 
-    What a user has already wanted is left out, as are removed items. The moment is the end of the dataset.
+    What a user has already wanted is left out, and what is not on offer. The moment is the end of the dataset.
 
     Args:
         candidates: Only these items, an id a line.
@@ -59,7 +59,8 @@ def recommend(
     """
     catalogue, behaviour, ranker = _ranker(run, dataset)
     log = behaviour.interactions
-    allowed = np.ones(len(catalogue), bool)
+    end = int(log.at.max()) if len(log) else 0
+    allowed = catalogue.on_offer(end)
     if candidates is not None:
         wanted = _ids(candidates)
         allowed = np.isin(catalogue.ids.astype(str), np.array(wanted, dtype=str))
@@ -74,7 +75,6 @@ def recommend(
     known = [user for user in ids if user in place]
     if len(known) < len(ids):
         say(f"{len(ids) - len(known):,} of the users are not in the dataset: they get what a new user gets")
-    end = int(log.at.max()) if len(log) else 0
     columns = np.flatnonzero(allowed)
     newcomer = _newcomer(ranker, columns, k)
 

@@ -54,14 +54,18 @@ def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
         raise BadInput(f"{data.folder} has no item to recommend.")
     behaviour = load_behaviour(data, catalogue.ids, positive_rating=run.recipe.data.positive_rating)
     ranker = ModelRanker(run.model(catalogue), history_window(data, behaviour, run.recipe, run.vocabulary))
-    module = recommender(run, catalogue, ranker)
+    log = behaviour.interactions
+    on_offer = catalogue.on_offer(int(log.at.max()) if len(log) else 0)
+    if not on_offer.any():
+        raise BadInput(f"{data.folder} has no item on offer: all are removed or not yet published.")
+    module = recommender(run, catalogue, ranker, on_offer)
     version = to / str(max(versions(to), default=0) + 1)
     from towers.runtime import tf
 
     with atomic_folder(version) as draft:
         tf.saved_model.save(module, str(draft), signatures=module.signatures())
         say("comparing the saved model, reloaded in a fresh process, with the Python model")
-        _check(draft, catalogue, ranker, run.recipe.export.top_k)
+        _check(draft, catalogue, ranker, on_offer, module.top_k)
     return version
 
 
@@ -72,8 +76,8 @@ def versions(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdecimal())
 
 
-def recommender(run: Run, catalogue: Catalogue, ranker: ModelRanker) -> Any:
-    """The `towers.recommender.Recommender` of a run over the items of `catalogue`."""
+def recommender(run: Run, catalogue: Catalogue, ranker: ModelRanker, on_offer: np.ndarray) -> Any:
+    """The `towers.recommender.Recommender` of a run; `on_offer` (N,) bool is what it recommends of `catalogue`."""
     from towers.recommender import Recommender
 
     text = run.recipe.features.text
@@ -83,6 +87,7 @@ def recommender(run: Run, catalogue: Catalogue, ranker: ModelRanker) -> Any:
         None if text is None else load_encoder(text),
         item_ids=list(catalogue.ids),
         embeddings=ranker.items,
+        on_offer=on_offer,
         items=run.vocabulary.items,
         categories=run.vocabulary.categories,
         languages=run.vocabulary.languages,
@@ -91,7 +96,7 @@ def recommender(run: Run, catalogue: Catalogue, ranker: ModelRanker) -> Any:
     )
 
 
-def _check(saved: Path, catalogue: Catalogue, ranker: ModelRanker, top_k: int) -> None:
+def _check(saved: Path, catalogue: Catalogue, ranker: ModelRanker, on_offer: np.ndarray, top_k: int) -> None:
     users = _some_users(ranker.window)
     asked = _questions(catalogue, ranker.window, users)
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +109,7 @@ def _check(saved: Path, catalogue: Catalogue, ranker: ModelRanker, top_k: int) -
             raise AssertionError(f"the saved model does not load by itself:\n{done.stderr[-2000:]}")
         with np.load(answer, allow_pickle=False) as file:
             answers = dict(file)
-    _compare(answers, catalogue, ranker, users, top_k)
+    _compare(answers, catalogue, ranker, users, on_offer, top_k)
 
 
 def _some_users(window: HistoryWindow) -> Queries:
@@ -154,7 +159,12 @@ def _storable(values: np.ndarray) -> np.ndarray:
 
 
 def _compare(
-    answers: dict[str, np.ndarray], catalogue: Catalogue, ranker: ModelRanker, users: Queries, top_k: int
+    answers: dict[str, np.ndarray],
+    catalogue: Catalogue,
+    ranker: ModelRanker,
+    users: Queries,
+    on_offer: np.ndarray,
+    top_k: int,
 ) -> None:
     embeddings = ranker.embed(users)
     items = _some_items(catalogue) - 1
@@ -162,6 +172,8 @@ def _compare(
     history = ranker.window.batch(users.user, users.history_end, users.at)["history"]
     for row, seen in enumerate(history):
         scores[row, seen[seen > 0] - 1] = -np.inf
+    scores[:, ~on_offer] = -np.inf
+    # The first item is excluded by the questions.
     scores[:, 0] = -np.inf
     expected = -np.sort(-scores, axis=1)[:, :top_k]
     _close("embed_users", answers["embed_users/embedding"], embeddings)

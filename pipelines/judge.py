@@ -71,7 +71,7 @@ class CatalogueTargets:
     """Positives whose rank among the whole catalogue is wanted, seen items left out.
 
     A target that the user had already seen cannot be recommended, so it is no query; `already_seen` counts these.
-    Items that were not published yet at the time of the query are left out too.
+    Items that were not on offer at the time of the query, published later or removed before, are left out too.
     """
 
     behaviour: Behaviour
@@ -103,8 +103,7 @@ class CatalogueTargets:
             target = self.target[rows]
             wanted = scores[np.arange(len(block)), target][:, None]
             hide_seen(scores, self.behaviour, block)
-            if (self.catalogue.published_at.max(initial=0)) > block.at.min(initial=0):
-                scores[self.catalogue.published_at[None, :] > block.at[:, None]] = -np.inf
+            scores[~self.catalogue.on_offer(block.at)] = -np.inf
             before = np.arange(len(self.catalogue))[None, :] < target[:, None]
             ranks[rows] = 1 + (scores > wanted).sum(axis=1) + ((scores == wanted) & before).sum(axis=1)
         return ranks

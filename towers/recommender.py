@@ -33,6 +33,7 @@ class Recommender(tf.Module):
         encoder: Text encoder, or None where the content tower uses no text.
         item_ids: (N,) ids, sorted: among equal scores the smaller id comes first.
         embeddings: (N, D) the content tower's embeddings of these items.
+        on_offer: (N,) bool, which of them may be recommended; the others only serve histories and `rank`.
         items, categories, languages: The towers' vocabularies; place i is index i + 1.
         history: H, events used.
         top_k: K, items that `recommend` returns; fewer where the catalogue is smaller.
@@ -46,6 +47,7 @@ class Recommender(tf.Module):
         *,
         item_ids: Sequence[str],
         embeddings: np.ndarray,
+        on_offer: np.ndarray,
         items: Sequence[str],
         categories: Sequence[str],
         languages: Sequence[str],
@@ -57,12 +59,15 @@ class Recommender(tf.Module):
             raise ValueError("the index needs one embedding per item, and at least one item")
         # Out of tf.Module's sight: it would save every weight of a Keras layer a second time.
         self._towers = SimpleNamespace(content=content, behaviour=behaviour, encoder=encoder)
-        self._history, self._top_k = history, min(top_k, len(item_ids))
+        self._history = history
+        self.top_k = min(top_k, len(item_ids))
         layers = [layer for layer in (content, behaviour, encoder) if layer is not None]
         # tf.Module finds tf.Variables only; Keras 3 wraps them.
         self.weights = [weight.value for layer in layers for weight in layer.weights]
         padded = np.concatenate([np.zeros((1, embeddings.shape[1]), np.float32), embeddings])
         self.embeddings = tf.Variable(padded, trainable=False, name="item_embeddings")
+        # Row 0 is no item.
+        self.on_offer = tf.Variable([False, *on_offer], trainable=False, name="on_offer")
         self.item_ids = tf.Variable(["", *item_ids], trainable=False, name="item_ids")
         self.index = _table(item_ids)
         self.vocabularies = {"item": _table(items), "category": _table(categories), "language": _table(languages)}
@@ -111,14 +116,14 @@ class Recommender(tf.Module):
         and 0.
         """
         scores_BxN = tf.linalg.matmul(self._user(request), self.embeddings, transpose_b=True)
+        lowest = scores_BxN.dtype.min
+        scores_BxN = tf.where(self.on_offer, scores_BxN, lowest)
         hidden_BxE = self.index.lookup(tf.concat([request["history_ids"], request["exclude_ids"]], axis=1))
-        # Row 0 is no item.
-        hidden_BxE = tf.pad(hidden_BxE, [[0, 0], [1, 0]])
         rows_BxE = tf.broadcast_to(tf.range(tf.shape(hidden_BxE)[0])[:, None], tf.shape(hidden_BxE))
         places = tf.stack([tf.reshape(rows_BxE, [-1]), tf.reshape(hidden_BxE, [-1])], axis=1)
-        nothing = tf.fill([tf.shape(places)[0]], scores_BxN.dtype.min)
-        scores_BxK, best_BxK = tf.math.top_k(tf.tensor_scatter_nd_update(scores_BxN, places, nothing), self._top_k)
-        found_BxK = scores_BxK > scores_BxN.dtype.min
+        nothing = tf.fill([tf.shape(places)[0]], lowest)
+        scores_BxK, best_BxK = tf.math.top_k(tf.tensor_scatter_nd_update(scores_BxN, places, nothing), self.top_k)
+        found_BxK = scores_BxK > lowest
         return {
             "ids": tf.where(found_BxK, tf.gather(self.item_ids, best_BxK), ""),
             "scores": tf.where(found_BxK, scores_BxK, 0.0),

@@ -19,8 +19,9 @@ MICROSECONDS = 1_000_000
 class Catalogue:
     """N items. Row 0 of every model-side array is padding and unknown, so item i here is row i + 1 there.
 
-    Strings are "" where the dataset has none. `published_at` is in seconds since 1970, the smallest integer where it
-    is not known, or where the events have no times that it could be compared with.
+    Removed items are among them, because histories hold them; `on_offer` says what can be recommended when. Strings
+    are "" where the dataset has none. `published_at` and `removed_at` are in seconds since 1970, the smallest and the
+    largest integer where they are not known, or where the events have no times that they could be compared with.
     """
 
     ids: np.ndarray
@@ -29,10 +30,11 @@ class Catalogue:
     language: np.ndarray
     category: np.ndarray
     published_at: np.ndarray
+    removed_at: np.ndarray
 
     @classmethod
     def load(cls, dataset: Dataset) -> Catalogue:
-        """Read the items that have not been removed.
+        """Read a dataset's items.
 
         Raises:
             BadInput: The file is broken.
@@ -43,21 +45,25 @@ class Catalogue:
         except (OSError, pa.ArrowException):
             dataset.verify()
             raise
-        table = table.filter(pc.is_null(table["removed_at"])).sort_by("item_id")
-        published = pc.divide(table["published_at"].cast(pa.int64()), MICROSECONDS)
-        if dataset.info.clock == "row order":
-            published = pa.nulls(len(table), pa.int64())
+        table = table.sort_by("item_id")
+        timed = dataset.info.clock == "utc"
         return cls(
             _strings(table["item_id"]),
             _strings(table["title"]),
             _strings(table["body"]),
             _strings(table["language"]),
             _strings(table["category"]),
-            pc.fill_null(published, np.iinfo(np.int64).min).to_numpy(),
+            _seconds(table["published_at"], timed, np.iinfo(np.int64).min),
+            _seconds(table["removed_at"], timed, np.iinfo(np.int64).max),
         )
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def on_offer(self, at: np.ndarray | int) -> np.ndarray:
+        """(..., N) bool: which items are published and not removed at the moments `at` (...)."""
+        moment = np.asarray(at)[..., None]
+        return (self.published_at <= moment) & (moment < self.removed_at)
 
     @cached_property
     def text(self) -> np.ndarray:
@@ -82,3 +88,12 @@ def places(values: np.ndarray, vocabulary: list[str]) -> np.ndarray:
 
 def _strings(column: pa.ChunkedArray) -> np.ndarray:
     return pc.fill_null(column, "").to_numpy(zero_copy_only=False).astype(object)
+
+
+def _seconds(column: pa.ChunkedArray, timed: bool, unknown: int) -> np.ndarray:
+    if not timed:
+        return np.full(len(column), unknown)
+    whole = pc.cast(column, pa.int64())
+    # Rounded down, as the events' times are; Arrow's own division rounds towards zero.
+    seconds = pc.fill_null(whole, 0).to_numpy() // MICROSECONDS
+    return np.where(pc.is_null(whole).to_numpy(), unknown, seconds)

@@ -67,12 +67,12 @@ def made(make_dataset: MakeDataset) -> Made:
     rng = np.random.default_rng(7)
     items: list[Row] = [
         {"item_id": f"i{number:02}", "title": f"Title {number % 5}", "category": f"c{number % 3}"}
-        | ({"published_at": int(rng.integers(0, 9000))} if number % 3 else {})
+        | ({"published_at": 50 * int(rng.integers(180))} if number % 3 else {})
         for number in range(24)
     ]
     events: list[Row] = []
     for request in range(120):
-        at = int(rng.integers(0, 10_000))
+        at = 50 * int(rng.integers(200))
         user = f"u{rng.integers(15):02}"
         for position, item in enumerate(rng.integers(0, 25, 6)):
             shown = {"user_id": user, "item_id": f"i{item:02}", "request_id": f"r{request}", "at": at}

@@ -8,10 +8,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import pipelines.export
+from pipelines.answers import recommend
+from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
+from pipelines.data.histories import load_behaviour
 from pipelines.errors import BadInput
 from pipelines.export import export, versions
 from pipelines.run import Run
@@ -86,22 +91,36 @@ def test_infinite_weights_publish_nothing(run_folder: Path, tmp_path: Path, monk
     assert list((tmp_path / "model").iterdir()) == []
 
 
-def test_removed_items_are_not_in_the_index(run_folder: Path, dataset_folder: Path, tmp_path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def with_removed(dataset_folder: Path, copy: Path, removed: list[bool]) -> Dataset:
+    shutil.copytree(dataset_folder, copy)
+    table = pq.read_table(copy / "items.parquet")
+    column = table.schema.get_field_index("removed_at")
+    when = [table["published_at"][row].as_py() if gone else None for row, gone in enumerate(removed)]
+    table = table.set_column(column, table.schema.field(column), pa.array(when, table.schema.field(column).type))
+    pq.write_table(table, copy / "items.parquet")
+    return Dataset.open(copy)
 
-    from pipelines.data.catalogue import Catalogue
 
-    shutil.copytree(dataset_folder, tmp_path / "data")
-    table = pq.read_table(tmp_path / "data" / "items.parquet")
-    gone = pa.array(
-        [table["published_at"][0].as_py()] + [None] * (len(table) - 1), table.schema.field("removed_at").type
-    )
-    table = table.set_column(table.schema.get_field_index("removed_at"), "removed_at", gone)
-    pq.write_table(table, tmp_path / "data" / "items.parquet")
-    dataset = Dataset.open(tmp_path / "data")
-    assert len(Catalogue.load(dataset)) == len(table) - 1
+def test_removed_items_stay_in_histories_and_are_not_recommended(
+    run_folder: Path, dataset_folder: Path, tmp_path: Path
+) -> None:
+    dataset = with_removed(dataset_folder, tmp_path / "data", [row < 40 for row in range(48)])
+    recommend(Run.open(run_folder), dataset, tmp_path / "feed.tsv", k=20)
+    items = {line.split("\t")[1] for line in (tmp_path / "feed.tsv").read_text().splitlines()[1:]}
+    assert items == {f"i{number}" for number in range(40, 48)}
+    # The check inside compares ids and scores, so this also proves that the graph leaves them out.
     assert export(Run.open(run_folder), tmp_path / "model", dataset).name == "1"
+    with_history = load_behaviour(dataset, Catalogue.load(dataset).ids).interactions
+    assert len(with_history) == len(
+        load_behaviour(Dataset.open(dataset_folder), Catalogue.load(dataset).ids).interactions
+    )
+
+
+def test_a_catalogue_with_nothing_on_offer_is_refused(run_folder: Path, dataset_folder: Path, tmp_path: Path) -> None:
+    dataset = with_removed(dataset_folder, tmp_path / "data", [True] * 48)
+    with pytest.raises(BadInput, match="no item on offer"):
+        export(Run.open(run_folder), tmp_path / "model", dataset)
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_destination_that_is_a_file_is_refused(run_folder: Path, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_path_is_a_folder_that_must_exist(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "mine").mkdir()
     assert locate_preset(str(tmp_path / "mine")) == locate_preset("./mine") == os.path.realpath(tmp_path / "mine")
     for missing in (str(tmp_path / "other"), "./other", "some/other"):
-        with pytest.raises(BadInput, match="does not exist: check features.text.preset"):
+        with pytest.raises(BadInput, match=r"does not exist: check features\.text\.preset"):
             locate_preset(missing)
 
 

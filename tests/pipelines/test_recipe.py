@@ -45,7 +45,12 @@ RECIPES = st.builds(
         positive_rating=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     ),
     features=st.builds(
-        Features, text=st.none() | TEXTS, category=st.just(True), language=FLAG, item_id=FLAG, history=st.integers(1, 1000)
+        Features,
+        text=st.none() | TEXTS,
+        category=st.just(True),
+        language=FLAG,
+        item_id=FLAG,
+        history=st.integers(1, 1000),
     ),
     towers=st.builds(
         Towers,
@@ -111,7 +116,9 @@ def test_a_wrong_value_is_named(tmp_path: Path, content: str, message: str) -> N
     assert message in refusal(tmp_path, content)
 
 
-@pytest.mark.parametrize("content", ["a: [", "\tx", "a: b: c", "%", b"\xff\xfe\x00", b"\x00\x01", "!!python/name:os.system"])
+@pytest.mark.parametrize(
+    "content", ["a: [", "\tx", "a: b: c", "%", b"\xff\xfe\x00", b"\x00\x01", "!!python/name:os.system"]
+)
 def test_what_is_no_yaml_is_bad_input(tmp_path: Path, content: str | bytes) -> None:
     assert "is not a YAML file that can be read" in refusal(tmp_path, content)
 
@@ -124,7 +131,7 @@ def test_what_is_no_set_of_sections_is_bad_input(tmp_path: Path, content: str) -
 def test_a_missing_recipe_and_a_folder_are_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"r\.yaml does not exist"):
         Recipe.load(tmp_path / "r.yaml")
-    with pytest.raises(BadInput, match="cannot be read|can be read"):
+    with pytest.raises(BadInput, match="not a YAML file that can be read"):
         Recipe.load(tmp_path)
 
 

@@ -33,6 +33,7 @@ def served(tiny_preset: str) -> Recommender:
         TextEncoder(tiny_preset, max_tokens=12),
         item_ids=ITEMS,
         embeddings=embeddings,
+        on_offer=np.array([item != "i19" for item in ITEMS]),
         items=ITEMS,
         categories=["food", "weather"],
         languages=["de", "en"],
@@ -69,9 +70,20 @@ def test_the_best_items_are_recommended_without_history_and_exclusions(served: R
     user = served.embed_users(**{k: v for k, v in given.items() if k != "exclude_ids"})["embedding"].numpy()
     scores = user @ served.embeddings.numpy()[1:].T
     scores[0, [1, 2, 3]] = -np.inf
+    scores[:, 19] = -np.inf
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :8]
     assert [[item.decode() for item in row] for row in found["ids"]] == [[ITEMS[i] for i in row] for row in expected]
     np.testing.assert_allclose(found["scores"], np.take_along_axis(scores, expected, axis=1), rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_not_on_offer_still_counts_in_histories_and_can_be_ranked(served: Recommender) -> None:
+    with_it, without = (numpy(served.embed_users(**request([history], ["en"]))) for history in (["i19"], []))
+    assert np.abs(with_it["embedding"] - without["embedding"]).max() > 0.1
+    ranked = numpy(served.rank(**request([["i01"]], ["en"]), candidate_ids=tf.constant([["i19"]])))["scores"]
+    assert abs(ranked[0, 0]) > 0
+    everything = numpy(served.recommend(**request([[]], ["en"], exclude_ids=[ITEMS[:13]])))["ids"][0]
+    assert b"i18" in everything
+    assert b"i19" not in everything
 
 
 def test_among_equal_scores_the_smaller_id_comes_first(served: Recommender) -> None:
@@ -136,7 +148,7 @@ def test_weights_are_saved_once(served: Recommender) -> None:
     layers = sum(
         len(layer.weights) for layer in (served._towers.content, served._towers.behaviour, served._towers.encoder)
     )
-    assert len(names) == layers + 2
+    assert len(names) == layers + 3
 
 
 def test_an_empty_index_is_refused(served: Recommender) -> None:
@@ -147,6 +159,7 @@ def test_an_empty_index_is_refused(served: Recommender) -> None:
             None,
             item_ids=[],
             embeddings=np.zeros((0, WIDTH), np.float32),
+            on_offer=np.zeros(0, bool),
             items=[],
             categories=[],
             languages=[],

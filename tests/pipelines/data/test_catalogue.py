@@ -17,7 +17,7 @@ EVENTS = [{"user_id": "u", "item_id": "b", "kind": "click", "at": 1}]
 UNKNOWN = np.iinfo(np.int64).min
 
 
-def test_items_come_by_id_and_without_the_removed(make_dataset: Make) -> None:
+def test_items_come_by_id_and_the_removed_are_not_on_offer(make_dataset: Make) -> None:
     items: list[dict[str, Any]] = [
         {"item_id": "é", "title": " T", "body": "B ", "language": "en", "category": "c", "published_at": -1.5},
         {"item_id": "b", "body": "only a body"},
@@ -25,10 +25,15 @@ def test_items_come_by_id_and_without_the_removed(make_dataset: Make) -> None:
         {"item_id": "B", "title": "only a title", "published_at": 1.9},
     ]
     found = Catalogue.load(make_dataset(EVENTS, items))
-    assert list(found.ids) == ["B", "b", "é"]
-    assert len(found) == 3
-    assert list(found.text) == ["only a title", "only a body", "T B"]
-    assert (list(found.language), list(found.category)) == (["", "", "en"], ["", "", "c"])
+    assert list(found.ids) == ["B", "b", "gone", "é"]
+    assert len(found) == 4
+    assert list(found.text) == ["only a title", "only a body", "", "T B"]
+    assert (list(found.language), list(found.category)) == (["", "", "", "en"], ["", "", "", "c"])
+    assert found.on_offer(np.array([0, 4, 5])).tolist() == [
+        [False, True, True, True],
+        [True, True, True, True],
+        [True, True, False, True],
+    ]
     assert found.published_at[1] == UNKNOWN
     assert found.published_at[0] == 1
 

@@ -135,7 +135,8 @@ def test_negatives_are_other_unclicked_known_items_of_the_slate(made: Any) -> No
 def test_negatives_are_drawn_anew_each_epoch(made: Any) -> None:
     def drawn(epoch: int) -> list[tuple[int, ...]]:
         found = batches(made, epoch, shown_negatives=1)
-        return sorted((*item, *shown) for b in found for item, shown in zip(b["positive"][:, None], b["shown"]))
+        pairs = np.concatenate([np.column_stack([batch["positive"], batch["shown"]]) for batch in found])
+        return sorted(map(tuple, pairs.tolist()))
 
     assert drawn(1) != drawn(2)
 

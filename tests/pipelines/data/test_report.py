@@ -31,7 +31,12 @@ def test_a_report_tells_every_table_in_the_order_of_reading() -> None:
 def test_a_report_is_plain_data() -> None:
     content = json.loads(json.dumps(report().as_dict()))
     assert list(content) == ["events", "items"]
-    assert content["events"] == {"read": 1003, "kept": 1000, "dropped": {"no id": 1, "too late": 2}, "noted": {"odd": 5}}
+    assert content["events"] == {
+        "read": 1003,
+        "kept": 1000,
+        "dropped": {"no id": 1, "too late": 2},
+        "noted": {"odd": 5},
+    }
 
 
 def test_reasons_add_up_and_nothing_is_no_reason() -> None:

@@ -72,8 +72,8 @@ def test_by_time_the_shares_are_about_right(shares: tuple[float, float], on_requ
 
 def test_by_time_the_requests_decide_where_there_are_any(made: Any) -> None:
     parts = split(made.behaviour, Split(validation=0.1, test=0.2), on_requests=True)
-    assert np.mean(parts.requests == Part.TEST) == pytest.approx(0.2, abs=0.01)
-    assert np.mean(parts.requests == Part.VALIDATION) == pytest.approx(0.1, abs=0.01)
+    assert np.mean(parts.requests == Part.TEST) == pytest.approx(0.2, abs=0.05)
+    assert np.mean(parts.requests == Part.VALIDATION) == pytest.approx(0.1, abs=0.05)
     first_tested = made.behaviour.requests.at[parts.requests == Part.TEST].min()
     assert made.behaviour.interactions.at[parts.interactions == Part.TRAIN].max() < first_tested
 
