@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def recommend(
     What a user has already wanted is left out, and what is not on offer. The moment is the end of the dataset.
 
     Args:
-        candidates: Only these items, an id a line.
+        candidates: Only these items, an id a line; whoever names them has decided that they are on offer.
         users: Only these users, an id a line, in that order; a user without a history gets what suits everybody.
 
     Raises:
@@ -131,10 +130,10 @@ def _ids(path: Path) -> list[str]:
 
 def _write(out: Path, header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> int:
     count = 0
+    # Ids stand as the source wrote them, unquoted: the import lets no tab and no line end into one.
     with atomic_file(out) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(header)
+        file.write("\t".join(header) + "\n")
         for row in rows:
-            writer.writerow(row)
+            file.write("\t".join(map(str, row)) + "\n")
             count += 1
     return count

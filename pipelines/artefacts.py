@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         BadInput: `path` is a folder or a device, or its folder is a file.
     """
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
-        raise BadInput(f"{path} is not a file: give the name of a file.")
+    path = check_file(path)
     _make_parent(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
@@ -54,27 +52,27 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path, *, replaces: str | None = None) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replaces: Sequence[str] = ()) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it takes the name `path` only if the block succeeds.
 
     Args:
         path: The folder to make. An empty folder of that name is replaced.
-        replaces: A file name that marks an older artefact of the same kind. A folder that holds it may be
-            replaced (the old one stays in place until the new one is complete). Any other non-empty folder is
-            refused, so that a mistyped destination never deletes somebody's files.
+        replaces: The names that an older result of the same kind may hold, of which the first must be there. Such a
+            folder is replaced (the old one stays in place until the new one is complete). Any other non-empty folder
+            is refused, so that a mistyped destination never deletes somebody's files.
 
     Raises:
         BadInput: `path` exists and must not be replaced.
     """
     path = Path(path)
-    _refuse(path, replaces)
+    check_folder(path, replaces=replaces)
     _make_parent(path)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield draft
         draft.chmod(0o755)
         _sync_tree(draft)
-        _refuse(path, replaces)  # somebody may have written there meanwhile
+        check_folder(path, replaces=replaces)  # somebody may have written there meanwhile
         if path.exists():
             _exchange(draft, path)
         else:
@@ -84,6 +82,18 @@ def atomic_folder(path: Path, *, replaces: str | None = None) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def check_file(path: Path) -> Path:
+    """Refuse now what `atomic_file` would refuse, and return where the file will be, links followed.
+
+    Raises:
+        BadInput: `path` is a folder or a device.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise BadInput(f"{path} is not a file: give the name of a file.")
+    return path
+
+
 def _make_parent(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,13 +101,21 @@ def _make_parent(path: Path) -> None:
         raise BadInput(f"{path.parent} is not a folder: give another destination.") from None
 
 
-def _refuse(path: Path, replaces: str | None) -> None:
+def check_folder(path: Path, *, replaces: Sequence[str] = ()) -> None:
+    """Refuse now what `atomic_folder` would refuse: worth a call before work that takes long.
+
+    Raises:
+        BadInput: `path` exists and must not be replaced.
+    """
     if path.name in ("", ".."):
         raise BadInput(f"{path} cannot be replaced as a whole: give the name of a new folder.")
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise BadInput(f"{path} exists and is not a folder: give another destination.")
-    if path.is_dir() and any(path.iterdir()) and not (replaces and (path / replaces).exists()):
-        raise BadInput(f"{path} is not empty and is not an earlier result: give another destination.")
+    held = {each.name for each in path.iterdir()} if path.is_dir() else set()
+    if held and not (replaces and replaces[0] in held and held <= set(replaces)):
+        foreign = sorted(held - set(replaces))
+        what = f" (it holds {foreign[0]})" if foreign else ""
+        raise BadInput(f"{path} is not empty and is not an earlier result{what}: give another destination.")
 
 
 def _exchange(draft: Path, path: Path) -> None:

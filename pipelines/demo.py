@@ -21,7 +21,7 @@ from pipelines.export import export
 from pipelines.prepare import prepare
 from pipelines.progress import say
 from pipelines.recipe import Recipe
-from pipelines.run import Run
+from pipelines.run import EVALUATION, Run
 from pipelines.served import Served, model_server
 from pipelines.train import train
 from recipes import shipped
@@ -45,7 +45,7 @@ def demo(out: Path, *, seed: int) -> Iterator[dict[str, Any]]:
     train(recipe, data, out / "run")
     run = Run.open(out / "run")
     step("evaluating on the last days, beside popularity and newest-first")
-    metrics = evaluate(run, out=out / "run" / "evaluation.json")
+    metrics = evaluate(run, out=out / "run" / EVALUATION)
     say("\n".join(table_lines(metrics)))
     step("exporting the SavedModel")
     version = export(run, out / "models" / "feed")

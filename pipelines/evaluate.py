@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.artefacts import write_json
+from pipelines.artefacts import check_file, write_json
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
 from pipelines.data.histories import load_behaviour
@@ -39,6 +39,8 @@ def evaluate(run: Run, other: Dataset | None = None, *, out: Path | None = None)
     Raises:
         BadInput: There is nothing to judge on.
     """
+    if out is not None:
+        check_file(out)
     own = prepare(run.training_data(), run.recipe)
     data = own if other is None else _other(run, other)
     slates = Slates.of(data.behaviour, data.parts.requests == Part.TEST, known_only=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,8 +14,25 @@ from pipelines.errors import BadInput
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: `1e-4` is a number, and a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} stands twice")
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 takes 1e-4 for text, since it has no point.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Split(_Section):
@@ -27,6 +45,12 @@ class Split(_Section):
     by: Literal["time", "last", "none"] = "time"
     validation: Share = 0.1
     test: Share = 0.1
+
+    @model_validator(mode="after")
+    def _something_left(self) -> Split:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together must leave something to train on")
+        return self
 
 
 class Data(_Section):
@@ -104,10 +128,10 @@ class Recipe(_Section):
         """
         path = Path(path)
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
         except FileNotFoundError:
             raise BadInput(f"the recipe {path} does not exist.") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             detail = " ".join(str(error).split())
             raise BadInput(f"the recipe {path} is not a YAML file that can be read ({detail}).") from None
         if not isinstance(content, dict | None):

@@ -24,6 +24,8 @@ VOCABULARY = "vocabulary.json"
 WEIGHTS = "model.weights.h5"
 METRICS = "metrics.json"
 ORIGIN = "origin.json"
+EVALUATION = "evaluation.json"
+FILES = (ORIGIN, RECIPE, VOCABULARY, WEIGHTS, METRICS, EVALUATION)
 
 
 class Vocabulary(BaseModel):

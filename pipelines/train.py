@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.artefacts import atomic_folder, write_json
+from pipelines.artefacts import atomic_folder, check_folder, write_json
 from pipelines.data.dataset import Dataset
 from pipelines.data.examples import TrainingExamples
 from pipelines.data.splits import Part
@@ -18,7 +18,7 @@ from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare
 from pipelines.progress import say, track
 from pipelines.recipe import Recipe
-from pipelines.run import METRICS, ORIGIN, RECIPE, VOCABULARY, WEIGHTS, build_model, origin_of
+from pipelines.run import FILES, METRICS, ORIGIN, RECIPE, VOCABULARY, WEIGHTS, build_model, origin_of
 
 _VALIDATION_QUERIES = 2000
 # Examples for each of the projection's columns before it is worth training.
@@ -31,8 +31,9 @@ def train(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     The weights kept are those of the epoch with the best validation metric, the untrained model (epoch 0) included.
 
     Raises:
-        BadInput: The dataset has too little to train on.
+        BadInput: The dataset has too little to train on, or `out` is somebody's folder.
     """
+    check_folder(out, replaces=FILES)
     data = prepare(dataset, recipe)
     chosen = data.parts.interactions == Part.TRAIN
     if data.on_requests:
@@ -60,7 +61,7 @@ def train(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
             else ""
         )
     )
-    with atomic_folder(out, replaces=RECIPE) as draft:
+    with atomic_folder(out, replaces=FILES) as draft:
         (draft / RECIPE).write_text(recipe.dump(), encoding="utf-8")
         write_json(draft / VOCABULARY, data.vocabulary.model_dump())
         write_json(draft / ORIGIN, origin_of(dataset).model_dump())

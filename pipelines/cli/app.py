@@ -20,21 +20,14 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 model.register(app)
 
+# The extra that brings a module; what several extras bring is in the smallest.
 _EXTRAS = {
-    "tensorflow": "train",
-    "keras": "train",
-    "keras_hub": "train",
-    "tensorflow_recommenders": "train",
-    "sklearn": "train",
-    "scipy": "train",
-    "ibis": "data",
-    "duckdb": "data",
-    "pyarrow": "data",
-    "PIL": "data",
-    "grpc": "serve",
-    "tensorflow_serving": "serve",
-    "orjson": "serve",
-    "uvicorn": "serve",
+    "data": ("duckdb", "ibis", "pandas", "PIL", "pyarrow"),
+    "serve": ("grpc", "httptools", "orjson", "tensorflow_serving", "uvicorn", "uvloop"),
+    "train": (
+        *("keras", "keras_hub", "safetensors", "scipy", "sklearn", "tf_keras"),
+        *("tensorflow", "tensorflow_recommenders", "tensorflow_text"),
+    ),
 }
 
 
@@ -54,6 +47,10 @@ def run(arguments: list[str]) -> int:
         return _fail("stopped.", 130)
     except KeyboardInterrupt:
         return _fail("stopped; nothing half-written is left behind.", 130)
+    except BrokenPipeError:
+        # Whoever read standard output has enough, as `| head` does; Python must not try to write the rest at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         sentence = _sentence(error)
         if sentence is None:
@@ -72,13 +69,18 @@ def _sentence(error: Exception) -> str | None:
         context = getattr(error, "ctx", None)
         text = show()
         return f"{text} (see `{context.command_path} --help`)" if text and context is not None else text
-    if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] in _EXTRAS:
-        extra = _EXTRAS[error.name.split(".")[0]]
-        return f"this command needs what is not installed ({error.name}): run `pip install 'belfry[{extra}]'`."
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        for extra, modules in _EXTRAS.items():
+            if error.name.split(".")[0] in modules:
+                return f"this command needs what is not installed ({error.name}): run `pip install 'belfry[{extra}]'`."
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"no space is left on the disk{_of(error)}: free some and run the command again; nothing was changed."
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"access is denied{_of(error)}: check the permissions or give another path; nothing was changed."
+    if isinstance(error, IsADirectoryError | NotADirectoryError | FileExistsError):
+        return f"a file is wanted where a folder is, or the reverse{_of(error)}: check the path; nothing was changed."
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"a name is too long for this disk{_of(error)}: give a shorter one; nothing was changed."
     return None
 
 

@@ -54,7 +54,10 @@ class Catalogue:
             _strings(table["language"]),
             _strings(table["category"]),
             _seconds(table["published_at"], timed, np.iinfo(np.int64).min),
-            _seconds(table["removed_at"], timed, np.iinfo(np.int64).max),
+            _seconds(table["removed_at"], timed, np.iinfo(np.int64).max)
+            if timed
+            # Without a clock, what has a time of removal has been removed.
+            else np.where(pc.is_null(table["removed_at"]).to_numpy(), np.iinfo(np.int64).max, np.iinfo(np.int64).min),
         )
 
     def __len__(self) -> int:

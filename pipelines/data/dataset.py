@@ -18,6 +18,7 @@ from pipelines.data import schema
 from pipelines.errors import BadInput
 
 INFO = "dataset.json"
+_FILES = (INFO, "items.parquet", "events.parquet", "users.parquet", "truth.parquet")
 
 
 class DatasetInfo(BaseModel):
@@ -112,7 +113,7 @@ def _check(path: Path, expected: pa.Schema) -> None:
 @contextlib.contextmanager
 def new_dataset(destination: Path | str) -> Iterator[Path]:
     """Yield a temporary folder to write the parquet files and `write_info` into; whole at the end, or not there."""
-    with atomic_folder(Path(destination), replaces=INFO) as draft:
+    with atomic_folder(Path(destination), replaces=_FILES) as draft:
         yield draft
         Dataset.open(draft)
 

@@ -44,12 +44,12 @@ def split(behaviour: Behaviour, rule: Split, *, on_requests: bool) -> Parts:
         moments = requests.at if on_requests else interactions.at
         if not len(moments):
             return everything(behaviour, Part.TRAIN)
-        shares = np.clip([1 - rule.test - rule.validation, 1 - rule.test], 0, 1)
-        cuts = np.quantile(moments, shares, method="higher")
-        # A share of zero keeps nothing back: the cut-off lies past the end.
-        cuts = [cuts[0] if rule.validation else cuts[1], cuts[1] if rule.test else moments.max() + 1]
-        if not rule.validation and not rule.test:
-            cuts = [moments.max() + 1] * 2
+        # A share of zero keeps nothing back: its cut-off lies past its end.
+        end = moments.max() + 1
+        test = np.quantile(moments, 1 - rule.test, method="higher") if rule.test else end
+        first = 1 - rule.test - rule.validation
+        validation = np.quantile(moments, first, method="higher") if rule.validation else test
+        cuts = [validation, test]
         return Parts(np.searchsorted(cuts, interactions.at, "right"), np.searchsorted(cuts, requests.at, "right"))
     from_end = np.repeat(interactions.user_offsets[1:], np.diff(interactions.user_offsets)) - np.arange(
         len(interactions)

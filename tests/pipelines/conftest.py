@@ -63,11 +63,12 @@ class Made:
 @pytest.fixture(scope="session")
 def made(make_dataset: MakeDataset) -> Made:
     """15 users, 25 items of which one is not in the catalogue, 120 slates of which some hold an item twice, and
-    clicks outside of slates; items are published while it goes on."""
+    clicks outside of slates; items are published and removed while it goes on."""
     rng = np.random.default_rng(7)
     items: list[Row] = [
         {"item_id": f"i{number:02}", "title": f"Title {number % 5}", "category": f"c{number % 3}"}
         | ({"published_at": 50 * int(rng.integers(180))} if number % 3 else {})
+        | ({"removed_at": 50 * int(rng.integers(100, 200))} if number % 4 == 1 else {})
         for number in range(24)
     ]
     events: list[Row] = []

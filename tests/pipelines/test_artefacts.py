@@ -40,6 +40,9 @@ def test_a_file_appears_at_the_end_of_the_block(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "x.txt").stat().st_mode & 0o777 == 0o644
 
 
+OURS = ("marker", "left over", "new")
+
+
 @pytest.mark.parametrize("error", [Stop(), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
 def test_a_failed_file_leaves_the_old_one(tmp_path: Path, error: BaseException) -> None:
     put(tmp_path / "x.txt", "old")
@@ -104,7 +107,7 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path, error: BaseException
     put(tmp_path / "run" / "marker", "old")
     for name in ("run", "new"):
         with pytest.raises(type(error)):
-            with atomic_folder(tmp_path / name, replaces="marker") as draft:
+            with atomic_folder(tmp_path / name, replaces=OURS) as draft:
                 put(draft / "marker", "half")
                 raise error
     assert tree(tmp_path) == {"run": None, "run/marker": "old"}
@@ -113,7 +116,7 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path, error: BaseException
 def test_an_older_artefact_is_replaced_as_a_whole(tmp_path: Path) -> None:
     put(tmp_path / "run" / "marker", "old")
     put(tmp_path / "run" / "left over", "old")
-    with atomic_folder(tmp_path / "run", replaces="marker") as draft:
+    with atomic_folder(tmp_path / "run", replaces=OURS) as draft:
         put(draft / "marker", "new")
         assert (tmp_path / "run" / "left over").exists()
     assert tree(tmp_path) == {"run": None, "run/marker": "new"}
@@ -126,13 +129,23 @@ def test_an_empty_folder_is_replaced(tmp_path: Path) -> None:
     assert tree(tmp_path) == {"run": None, "run/x": "new"}
 
 
-@pytest.mark.parametrize("replaces", [None, "marker"])
-def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, replaces: str | None) -> None:
+@pytest.mark.parametrize("replaces", [(), OURS])
+def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, replaces: tuple[str, ...]) -> None:
     put(tmp_path / "home" / "letters", "dear")
     with pytest.raises(BadInput, match="is not empty and is not an earlier result"):
         with atomic_folder(tmp_path / "home", replaces=replaces):
             raise AssertionError("the block must not run")
     assert tree(tmp_path) == {"home": None, "home/letters": "dear"}
+
+
+@pytest.mark.parametrize("names", [("marker", "thesis.txt"), ("left over",)])
+def test_an_earlier_result_among_other_files_is_not_deleted(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        put(tmp_path / "project" / name, "mine")
+    with pytest.raises(BadInput, match="is not an earlier result"):
+        with atomic_folder(tmp_path / "project", replaces=OURS):
+            raise AssertionError("the block must not run")
+    assert sorted(path.name for path in (tmp_path / "project").iterdir()) == sorted(names)
 
 
 def test_a_file_or_a_link_is_no_folder_to_replace(tmp_path: Path) -> None:
@@ -142,7 +155,7 @@ def test_a_file_or_a_link_is_no_folder_to_replace(tmp_path: Path) -> None:
     (tmp_path / "nowhere").symlink_to(tmp_path / "not there")
     for name in ("file", "link", "nowhere"):
         with pytest.raises(BadInput, match="exists and is not a folder"):
-            with atomic_folder(tmp_path / name, replaces="marker"):
+            with atomic_folder(tmp_path / name, replaces=OURS):
                 raise AssertionError("the block must not run")
     assert (tmp_path / "real" / "marker").read_text() == "mine"
 
@@ -166,7 +179,7 @@ def test_a_rename_that_fails_brings_the_old_folder_back(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(Path, "rename", fails_into_place)
     with pytest.raises(OSError, match="Input/output"):
-        with atomic_folder(tmp_path / "run", replaces="marker") as draft:
+        with atomic_folder(tmp_path / "run", replaces=OURS) as draft:
             put(draft / "new", "new")
     assert tree(tmp_path) == {"run": None, "run/marker": "old"}
 
@@ -195,7 +208,7 @@ def test_a_full_disk_leaves_what_was_there(tiny_disk: Path) -> None:
     put(tiny_disk / "run" / "marker", "old")
     with pytest.raises(OSError, match="No space left"), atomic_file(tiny_disk / "x") as draft:
         draft.write_bytes(bytes(1_000_000))
-    with pytest.raises(OSError, match="No space left"), atomic_folder(tiny_disk / "run", replaces="marker") as draft:
+    with pytest.raises(OSError, match="No space left"), atomic_folder(tiny_disk / "run", replaces=OURS) as draft:
         (draft / "big").write_bytes(bytes(1_000_000))
     assert tree(tiny_disk) == {"x": "old", "run": None, "run/marker": "old"}
 

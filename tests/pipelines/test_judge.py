@@ -52,7 +52,7 @@ def rank_by_sorting(scores: np.ndarray, catalogue: Catalogue, seen: set[int], at
     places = [
         place
         for place in range(len(catalogue))
-        if place == target or (place not in seen and catalogue.published_at[place] <= at)
+        if place == target or (place not in seen and catalogue.published_at[place] <= at < catalogue.removed_at[place])
     ]
     return sorted(places, key=lambda place: (-scores[place], catalogue.ids[place])).index(target) + 1
 

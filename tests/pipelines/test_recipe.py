@@ -147,3 +147,25 @@ def test_a_recipe_may_name_only_what_it_changes(tmp_path: Path) -> None:
     changed = load(tmp_path, "towers: {width: 16}")
     assert changed.towers.width == 16
     assert changed.model_copy(update={"towers": Towers()}) == Recipe()
+
+
+def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("training: {learning_rate: 1e-4, weight_decay: 2E-3}")
+    training = Recipe.load(tmp_path / "recipe.yaml").training
+    assert (training.learning_rate, training.weight_decay) == (1e-4, 2e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training: {learning_rate: .inf}", "learning_rate"),
+        ("data: {positive_rating: .nan}", "positive_rating"),
+        ("training: {epochs: 1}\ntraining: {epochs: 2}", "'training' stands twice"),
+        ("data: {split: {validation: 0.5, test: 0.5}}", "leave something to train on"),
+        ("training: {seed: 2001-13-45}", "not a YAML file that can be read"),
+    ],
+)
+def test_values_that_would_go_wrong_later_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(BadInput, match=message):
+        Recipe.load(tmp_path / "recipe.yaml")

@@ -29,7 +29,7 @@ def test_items_come_by_id_and_the_removed_are_not_on_offer(make_dataset: Make) -
     assert len(found) == 4
     assert list(found.text) == ["only a title", "only a body", "", "T B"]
     assert (list(found.language), list(found.category)) == (["", "", "", "en"], ["", "", "", "c"])
-    assert found.on_offer(np.array([0, 4, 5])).tolist() == [
+    assert found.on_offer(np.array([0, 1, 5])).tolist() == [
         [False, True, True, True],
         [True, True, True, True],
         [True, True, False, True],

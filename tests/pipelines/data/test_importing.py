@@ -92,7 +92,7 @@ def test_a_defect_is_not_called_bad_input(tmp_path: Path) -> None:
 
 def test_a_destination_below_a_file_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="could not be written"), new_import(tmp_path / "file" / "out"):
+    with pytest.raises(BadInput, match="is not a folder"), new_import(tmp_path / "file" / "out"):
         pass
 
 
