@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from pipelines.artefacts import atomic_file
-from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
-from pipelines.data.histories import Behaviour, load_behaviour
+from pipelines.data.histories import Behaviour
 from pipelines.errors import BadInput
 from pipelines.judge import Slates, hide_seen
 from pipelines.model_ranker import ModelRanker
-from pipelines.prepare import history_window
+from pipelines.prepare import prepare_for
 from pipelines.progress import say, track
 from pipelines.rankers import Queries
 from pipelines.run import Run
@@ -29,11 +28,12 @@ def score(run: Run, dataset: Dataset, out: Path) -> int:
     Raises:
         BadInput: The dataset has no impressions with a request_id.
     """
-    _, behaviour, ranker = _ranker(run, dataset)
+    data = prepare_for(run, dataset)
+    behaviour = data.behaviour
     if not len(behaviour.requests):
         raise BadInput(f"{dataset.folder} has no impressions with a request_id: there is nothing to score.")
     slates = Slates.of(behaviour, np.ones(len(behaviour.requests), bool))
-    scores = slates.scores(ranker)
+    scores = slates.scores(ModelRanker(run.model(data.catalogue), data.window))
     request_ids = np.repeat(behaviour.requests.ids, np.diff(behaviour.requests.offsets))
     rows = zip(request_ids, behaviour.requests.item_ids, (f"{value:.7g}" for value in scores), strict=True)
     unknown = int((slates.item == 0).sum())
@@ -56,10 +56,9 @@ def recommend(
     Raises:
         BadInput: A file cannot be read, or holds no id that the dataset knows.
     """
-    catalogue, behaviour, ranker = _ranker(run, dataset)
-    log = behaviour.interactions
-    end = int(log.at.max()) if len(log) else 0
-    allowed = catalogue.on_offer(end)
+    data = prepare_for(run, dataset)
+    catalogue, behaviour, log = data.catalogue, data.behaviour, data.behaviour.interactions
+    allowed = data.on_offer_now()
     if candidates is not None:
         wanted = _ids(candidates)
         allowed = np.isin(catalogue.ids.astype(str), np.array(wanted, dtype=str))
@@ -74,6 +73,7 @@ def recommend(
     known = [user for user in ids if user in place]
     if len(known) < len(ids):
         say(f"{len(ids) - len(known):,} of the users are not in the dataset: they get what a new user gets")
+    ranker = ModelRanker(run.model(catalogue), data.window)
     columns = np.flatnonzero(allowed)
     newcomer = _newcomer(ranker, columns, k)
 
@@ -82,20 +82,13 @@ def recommend(
         for start in track(blocks, "recommending", len(blocks)):
             block = ids[start : start + 1024]
             row = np.array([place[user] for user in block if user in place], dtype=np.int64)
-            queries = Queries(row, log.user_offsets[row + 1], np.full(len(row), end))
+            queries = Queries(row, log.user_offsets[row + 1], np.full(len(row), data.end))
             best = iter(_best(ranker, behaviour, queries, columns, k)) if len(row) else iter(())
             for user in block:
                 for rank, (item, value) in enumerate(next(best) if user in place else newcomer, start=1):
                     yield user, catalogue.ids[item], rank, f"{value:.7g}"
 
     return _write(out, ("user_id", "item_id", "rank", "score"), rows())
-
-
-def _ranker(run: Run, dataset: Dataset) -> tuple[Catalogue, Behaviour, ModelRanker]:
-    catalogue = Catalogue.load(dataset)
-    behaviour = load_behaviour(dataset, catalogue.ids, positive_rating=run.recipe.data.positive_rating)
-    window = history_window(dataset, behaviour, run.recipe, run.vocabulary)
-    return catalogue, behaviour, ModelRanker(run.model(catalogue), window)
 
 
 def _best(
@@ -122,7 +115,7 @@ def _ids(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read as a list of ids, one a line ({error}).") from None
-    ids = [line.strip() for line in lines if line.strip()]
+    ids = [line for line in lines if line.strip()]
     if not ids:
         raise BadInput(f"{path} is empty: it should hold an id a line.")
     return ids

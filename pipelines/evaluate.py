@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 
 from pipelines.artefacts import check_file, write_json
-from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
-from pipelines.data.histories import load_behaviour
-from pipelines.data.splits import Part, everything
+from pipelines.data.splits import Part
 from pipelines.encode import text_vectors
 from pipelines.errors import BadInput
 from pipelines.judge import CatalogueTargets, Slates
 from pipelines.metrics import Estimate, bootstrap
 from pipelines.model_ranker import ModelRanker
-from pipelines.prepare import Prepared, history_window, prepare
+from pipelines.prepare import Prepared, prepare, prepare_for
 from pipelines.progress import track
 from pipelines.rankers import FixedOrder, Ranker, item_knn, popularity, text_profile, tfidf_profile
 from pipelines.recipe import Text
@@ -42,7 +40,7 @@ def evaluate(run: Run, other: Dataset | None = None, *, out: Path | None = None)
     if out is not None:
         check_file(out)
     own = prepare(run.training_data(), run.recipe)
-    data = own if other is None else _other(run, other)
+    data = own if other is None else prepare_for(run, other)
     slates = Slates.of(data.behaviour, data.parts.requests == Part.TEST, known_only=True)
     wanted = data.parts.interactions == Part.TEST
     if data.on_requests:
@@ -75,20 +73,6 @@ def evaluate(run: Run, other: Dataset | None = None, *, out: Path | None = None)
     if out is not None:
         write_json(out, result)
     return result
-
-
-def _other(run: Run, dataset: Dataset) -> Prepared:
-    catalogue = Catalogue.load(dataset)
-    behaviour = load_behaviour(dataset, catalogue.ids, positive_rating=run.recipe.data.positive_rating)
-    return Prepared(
-        name=dataset.info.name,
-        catalogue=catalogue,
-        behaviour=behaviour,
-        parts=everything(behaviour, Part.TEST),
-        on_requests=bool(len(behaviour.requests)) and run.recipe.data.examples != "interactions",
-        vocabulary=run.vocabulary,
-        window=history_window(dataset, behaviour, run.recipe, run.vocabulary),
-    )
 
 
 def baselines(own: Prepared, data: Prepared, run: Run) -> list[Ranker]:

@@ -15,11 +15,10 @@ from pipelines.artefacts import atomic_folder
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
 from pipelines.data.examples import HistoryWindow
-from pipelines.data.histories import load_behaviour
 from pipelines.encode import load_encoder
 from pipelines.errors import BadInput
 from pipelines.model_ranker import ModelRanker
-from pipelines.prepare import history_window
+from pipelines.prepare import prepare_for
 from pipelines.progress import say
 from pipelines.rankers import Queries
 from pipelines.run import Run
@@ -49,13 +48,12 @@ def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
     if to.exists() and not to.is_dir():
         raise BadInput(f"{to} is not a folder: give a model's folder such as models/news.")
     data = dataset or run.training_data()
-    catalogue = Catalogue.load(data)
+    prepared = prepare_for(run, data)
+    catalogue = prepared.catalogue
     if not len(catalogue):
         raise BadInput(f"{data.folder} has no item to recommend.")
-    behaviour = load_behaviour(data, catalogue.ids, positive_rating=run.recipe.data.positive_rating)
-    ranker = ModelRanker(run.model(catalogue), history_window(data, behaviour, run.recipe, run.vocabulary))
-    log = behaviour.interactions
-    on_offer = catalogue.on_offer(int(log.at.max()) if len(log) else 0)
+    ranker = ModelRanker(run.model(catalogue), prepared.window)
+    on_offer = prepared.on_offer_now()
     if not on_offer.any():
         raise BadInput(f"{data.folder} has no item on offer: all are removed or not yet published.")
     module = recommender(run, catalogue, ranker, on_offer)

@@ -115,10 +115,7 @@ class CatalogueTargets:
 def hide_seen(scores: np.ndarray, behaviour: Behaviour, queries: Queries) -> None:
     """Set the scores (Q, N) of everything in each query's whole history to minus infinity, in place."""
     log = behaviour.interactions
-    start = log.user_offsets[queries.user]
-    sizes = queries.history_end - start
-    row = np.repeat(np.arange(len(queries)), sizes)
-    place = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(start, sizes)
+    row, place = log.spans(log.user_offsets[queries.user], queries.history_end)
     scores[row, log.item[place] - 1] = -np.inf
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,10 @@ from pipelines.data.catalogue import Catalogue, places, vocabulary
 from pipelines.data.dataset import Dataset
 from pipelines.data.examples import HistoryWindow
 from pipelines.data.histories import Behaviour, load_behaviour
-from pipelines.data.splits import Part, Parts, split
+from pipelines.data.splits import Part, Parts, everything, split
 from pipelines.errors import BadInput
 from pipelines.recipe import Recipe
-from pipelines.run import Vocabulary
+from pipelines.run import Run, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class Prepared:
     on_requests: bool
     vocabulary: Vocabulary
     window: HistoryWindow
+    end: int  # the dataset's last moment, in seconds since 1970
+
+    def on_offer_now(self) -> np.ndarray:
+        """(N,) bool: what may be recommended today, going by the end of the dataset."""
+        return self.catalogue.on_offer(self.end, published_by=int(time.time()))
 
 
 def prepare(dataset: Dataset, recipe: Recipe) -> Prepared:
@@ -57,11 +63,28 @@ def prepare(dataset: Dataset, recipe: Recipe) -> Prepared:
         parts,
         on_requests,
         words,
-        history_window(dataset, behaviour, recipe, words),
+        _window(dataset, behaviour, recipe, words),
+        _end(dataset),
     )
 
 
-def history_window(dataset: Dataset, behaviour: Behaviour, recipe: Recipe, words: Vocabulary) -> HistoryWindow:
+def prepare_for(run: Run, dataset: Dataset) -> Prepared:
+    """Load a dataset for a trained run: its vocabulary, and everything is the test."""
+    catalogue = Catalogue.load(dataset)
+    behaviour = load_behaviour(dataset, catalogue.ids, positive_rating=run.recipe.data.positive_rating)
+    return Prepared(
+        dataset.info.name,
+        catalogue,
+        behaviour,
+        everything(behaviour, Part.TEST),
+        bool(len(behaviour.requests)) and run.recipe.data.examples != "interactions",
+        run.vocabulary,
+        _window(dataset, behaviour, run.recipe, run.vocabulary),
+        _end(dataset),
+    )
+
+
+def _window(dataset: Dataset, behaviour: Behaviour, recipe: Recipe, words: Vocabulary) -> HistoryWindow:
     """How this recipe cuts histories out of this dataset."""
     log = behaviour.interactions
     return HistoryWindow(
@@ -70,3 +93,7 @@ def history_window(dataset: Dataset, behaviour: Behaviour, recipe: Recipe, words
         ages=dataset.info.clock == "utc",
         user_language=places(log.user_language, words.languages)[1:],
     )
+
+
+def _end(dataset: Dataset) -> int:
+    return int(dataset.info.last_at.timestamp()) if dataset.info.last_at is not None else 0

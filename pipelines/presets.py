@@ -24,10 +24,10 @@ def locate_preset(preset: str) -> str:
     """
     if preset == MINILM:
         return str(_minilm())
-    if ("/" in preset and "://" not in preset) or preset.startswith("."):
-        if not Path(preset).is_dir():
-            raise BadInput(f"the preset folder {preset} does not exist: check features.text.preset in the recipe.")
+    if Path(preset).is_dir():
         return str(Path(preset).resolve())
+    if ("/" in preset and "://" not in preset) or preset.startswith("."):
+        raise BadInput(f"the preset folder {preset} does not exist: check features.text.preset in the recipe.")
     return preset
 
 

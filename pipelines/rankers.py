@@ -91,10 +91,8 @@ class HistoryProfile:
         start = log.user_offsets[queries.user]
         if self.length is not None:
             start = np.maximum(start, queries.history_end - self.length)
-        sizes = queries.history_end - start
-        row = np.repeat(np.arange(len(queries)), sizes)
-        place = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(start, sizes)
-        weight = self.decay ** (np.repeat(queries.history_end, sizes) - 1.0 - place)
+        row, place = log.spans(start, queries.history_end)
+        weight = self.decay ** (queries.history_end[row] - 1.0 - place)
         read = sp.csr_matrix((weight, (row, log.item[place] - 1)), shape=(len(queries), self.profiles.shape[0]))
         return read @ self.profiles
 

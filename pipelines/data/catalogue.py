@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.data import schema
 from pipelines.data.dataset import Dataset
 
-MICROSECONDS = 1_000_000
+_LONG_AGO, _NEVER = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -46,27 +47,35 @@ class Catalogue:
             dataset.verify()
             raise
         table = table.sort_by("item_id")
-        timed = dataset.info.clock == "utc"
+        if dataset.info.clock == "utc":
+            published = schema.whole_seconds(table["published_at"], unknown=_LONG_AGO)
+            removed = schema.whole_seconds(table["removed_at"], unknown=_NEVER)
+        else:
+            # The events have no times to compare with: everything is published, and what has been removed is gone.
+            published = np.full(len(table), _LONG_AGO)
+            removed = np.where(pc.is_null(table["removed_at"]).to_numpy(), _NEVER, _LONG_AGO)
         return cls(
             _strings(table["item_id"]),
             _strings(table["title"]),
             _strings(table["body"]),
             _strings(table["language"]),
             _strings(table["category"]),
-            _seconds(table["published_at"], timed, np.iinfo(np.int64).min),
-            _seconds(table["removed_at"], timed, np.iinfo(np.int64).max)
-            if timed
-            # Without a clock, what has a time of removal has been removed.
-            else np.where(pc.is_null(table["removed_at"]).to_numpy(), np.iinfo(np.int64).max, np.iinfo(np.int64).min),
+            published,
+            removed,
         )
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def on_offer(self, at: np.ndarray | int) -> np.ndarray:
-        """(..., N) bool: which items are published and not removed at the moments `at` (...)."""
+    def on_offer(self, at: np.ndarray | int, *, published_by: int | None = None) -> np.ndarray:
+        """(..., N) bool: which items are published and not removed at the moments `at` (...).
+
+        Args:
+            published_by: The moment that counts for publication, where it is another: what is recommended today may
+                be newer than the last event of the log, but an embargo holds.
+        """
         moment = np.asarray(at)[..., None]
-        return (self.published_at <= moment) & (moment < self.removed_at)
+        return (self.published_at <= (moment if published_by is None else published_by)) & (moment < self.removed_at)
 
     @cached_property
     def text(self) -> np.ndarray:
@@ -91,12 +100,3 @@ def places(values: np.ndarray, vocabulary: list[str]) -> np.ndarray:
 
 def _strings(column: pa.ChunkedArray) -> np.ndarray:
     return pc.fill_null(column, "").to_numpy(zero_copy_only=False).astype(object)
-
-
-def _seconds(column: pa.ChunkedArray, timed: bool, unknown: int) -> np.ndarray:
-    if not timed:
-        return np.full(len(column), unknown)
-    whole = pc.cast(column, pa.int64())
-    # Rounded down, as the events' times are; Arrow's own division rounds towards zero.
-    seconds = pc.fill_null(whole, 0).to_numpy() // MICROSECONDS
-    return np.where(pc.is_null(whole).to_numpy(), unknown, seconds)

@@ -1,12 +1,13 @@
 """From events to what models train on: each user's positives in order, and each request's slate.
 
-Preparation is one set of Ibis expressions on DuckDB; what comes out are flat arrays in which a history is a slice, so
-that ten million events cost their columns and nothing more.
+Preparation is one set of Ibis expressions on DuckDB; what comes out are flat arrays in which a history is a slice.
 """
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import ibis
@@ -16,8 +17,8 @@ import pyarrow.compute as pc
 from ibis import _
 
 from pipelines.data import schema
-from pipelines.data.catalogue import MICROSECONDS
 from pipelines.data.dataset import Dataset
+from pipelines.data.engine import open_engine
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class Interactions:
 
     def __len__(self) -> int:
         return len(self.item)
+
+    def spans(self, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The slices `start[q] : end[q]` laid end to end: for each place in them, its q and itself."""
+        sizes = end - start
+        row = np.repeat(np.arange(len(sizes)), sizes)
+        return row, np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(start, sizes)
 
 
 @dataclass(frozen=True)
@@ -83,16 +90,18 @@ def load_behaviour(dataset: Dataset, item_ids: np.ndarray, *, positive_rating: f
     Raises:
         BadInput: A file of the dataset is broken.
     """
-    try:
-        return _load(dataset, item_ids, positive_rating)
-    except duckdb.Error:
-        dataset.verify()  # the input's fault or ours?
-        raise
+    with tempfile.TemporaryDirectory() as folder, open_engine(Path(folder) / "work") as engine:
+        try:
+            return _load(engine.backend, dataset, item_ids, positive_rating)
+        except duckdb.Error:
+            dataset.verify()  # the input's fault or ours?
+            raise
 
 
-def _load(dataset: Dataset, item_ids: np.ndarray, positive_rating: float | None) -> Behaviour:
-    engine = ibis.duckdb.connect()
-    events = engine.read_parquet(str(dataset.events), file_row_number=True).rename(order="file_row_number")
+def _load(
+    backend: ibis.BaseBackend, dataset: Dataset, item_ids: np.ndarray, positive_rating: float | None
+) -> Behaviour:
+    events = backend.read_parquet(str(dataset.events), file_row_number=True).rename(order="file_row_number")
     positives = _positives(events, positive_rating)
     slates = _slates(events, positives)
     catalogue = ibis.memtable(
@@ -118,7 +127,7 @@ def _load(dataset: Dataset, item_ids: np.ndarray, positive_rating: float | None)
     )
     known = wanted.filter(pc.is_valid(wanted["item"]))
     unknown = len(wanted) - len(known)
-    return _arrays(known, unknown, shown, user_ids, _user_languages(engine, dataset, users))
+    return _arrays(known, unknown, shown, user_ids, _user_languages(backend, dataset, users))
 
 
 def _positives(events: ibis.Table, positive_rating: float | None) -> ibis.Table:
@@ -146,17 +155,17 @@ def _slates(events: ibis.Table, positives: ibis.Table) -> ibis.Table:
     )
 
 
-def _user_languages(engine: ibis.BaseBackend, dataset: Dataset, users: ibis.Table) -> np.ndarray:
+def _user_languages(backend: ibis.BaseBackend, dataset: Dataset, users: ibis.Table) -> np.ndarray:
     if dataset.users is None:
         return np.full(users.count().execute(), "", dtype=object)
-    known = engine.read_parquet(str(dataset.users)).select("user_id", "language")
+    known = backend.read_parquet(str(dataset.users)).select("user_id", "language")
     table = users.left_join(known, "user_id").order_by("user").select(language=_.language.coalesce("")).to_pyarrow()
     return _column(table, "language")
 
 
 def _arrays(wanted: pa.Table, unknown: int, shown: pa.Table, user_ids: np.ndarray, languages: np.ndarray) -> Behaviour:
     user = _column(wanted, "user")
-    at = _seconds(wanted, "at")
+    at = schema.whole_seconds(wanted["at"])
     user_offsets = np.searchsorted(user, np.arange(len(user_ids) + 1))
 
     order = _column(shown, "slate_order")
@@ -182,7 +191,7 @@ def _arrays(wanted: pa.Table, unknown: int, shown: pa.Table, user_ids: np.ndarra
         request=request,
         history_end=np.where(in_slate, same_moment, np.arange(len(user))),
     )
-    request_at = _seconds(shown, "slate_at")[starts]
+    request_at = schema.whole_seconds(shown["slate_at"])[starts]
     requests = Requests(
         ids=request_ids,
         user=request_user,
@@ -208,11 +217,6 @@ def _first_not_before(interactions: Interactions, user: np.ndarray, at: np.ndarr
 
 def _column(table: pa.Table, name: str) -> np.ndarray:
     return table[name].to_numpy(zero_copy_only=False)
-
-
-def _seconds(table: pa.Table, name: str) -> np.ndarray:
-    """Whole seconds since 1970, rounded down: here, because engines differ in how they round."""
-    return table[name].cast(pa.int64()).to_numpy() // MICROSECONDS
 
 
 def _filled(table: pa.Table, name: str) -> np.ndarray:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
+_MICROSECONDS = 1_000_000
 
 # What a user can do to an item. `impression` is being shown it.
 Kind = Literal["impression", "click", "read", "like", "share", "save", "dislike", "rating"]
@@ -56,3 +59,10 @@ USERS = pa.schema(
         pa.field("created_at", TIMESTAMP),
     ]  # free columns may follow
 )
+
+
+def whole_seconds(column: pa.ChunkedArray, *, unknown: int = 0) -> np.ndarray:
+    """A TIMESTAMP column as whole seconds since 1970, rounded down (Arrow divides towards zero, engines differ)."""
+    return np.where(
+        pc.is_null(column).to_numpy(), unknown, pc.fill_null(column.cast(pa.int64()), 0).to_numpy() // _MICROSECONDS
+    )

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections import defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.answers import recommend, score
@@ -89,3 +93,16 @@ def test_unusable_candidates_are_told(
             candidates=tmp_path / "candidates",
         )
     assert not (tmp_path / "feed.tsv").exists()
+
+
+def test_articles_newer_than_the_last_event_are_recommended_and_embargoed_ones_are_not(
+    run_folder: Path, dataset_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(dataset_folder, tmp_path / "data")
+    table = pq.read_table(tmp_path / "data" / "items.parquet")
+    when = [datetime(2025, 6, 1, tzinfo=UTC)] * 40 + [datetime(2999, 1, 1, tzinfo=UTC)] * 8
+    column = table.schema.get_field_index("published_at")
+    table = table.set_column(column, table.schema.field(column), pa.array(when, table.schema.field(column).type))
+    pq.write_table(table, tmp_path / "data" / "items.parquet")
+    recommend(Run.open(run_folder), Dataset.open(tmp_path / "data"), tmp_path / "feed.tsv", k=48)
+    assert {row["item_id"] for row in rows(tmp_path / "feed.tsv")} == {f"i{number:02}" for number in range(40)}
