@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from pipelines.data.histories import Interactions
 from pipelines.rankers import FixedOrder, HistoryProfile, Queries, item_knn, popularity, tfidf_profile
 
 
@@ -89,9 +90,15 @@ def test_item_knn_ranks_by_the_summed_similarity(made: Any) -> None:
         np.testing.assert_allclose(row, table[read].sum(axis=0), atol=1e-12)
 
 
+def history_of(item: int) -> Interactions:
+    """One user who wanted one item."""
+    one, none = np.zeros(1, np.int64), np.array([""], dtype=object)
+    return Interactions(none, none, np.array([0, 1]), one, np.array([item]), one, one, one - 1, one)
+
+
 def test_tf_idf_finds_items_that_share_words() -> None:
     catalogue: Any = SimpleNamespace(text=np.array(["storm coast", "coast storm", "vote budget", "budget vote"]))
-    log: Any = SimpleNamespace(user_offsets=np.array([0, 1]), item=np.array([3]))
+    log = history_of(3)
     ranker = tfidf_profile(catalogue, log, 10)
     query = Queries(np.array([0]), np.array([1]), np.array([0]))
     assert np.argsort(-dense(ranker.embed(query) @ ranker.items.T)[0])[:2].tolist() in ([2, 3], [3, 2])
@@ -107,7 +114,7 @@ def test_texts_without_a_shared_word_rank_nothing_instead_of_failing(text: list[
             return len(self.text)
 
     catalogue: Any = Few()
-    log: Any = SimpleNamespace(user_offsets=np.array([0, 1]), item=np.array([1]))
+    log = history_of(1)
     ranker = tfidf_profile(catalogue, log, 10)
     query = Queries(np.array([0]), np.array([1]), np.array([0]))
     np.testing.assert_array_equal(dense(ranker.embed(query) @ ranker.items.T), np.zeros((1, 2)))
