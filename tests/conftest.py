@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import towers.runtime  # noqa: F401  (first, since a test that imports TensorFlow on its own would settle which Keras it has)
+
 TOPICS = {
     "weather": ["storm", "harbour", "closes", "ferry", "wind", "rain", "flood", "coast"],
     "politics": ["minister", "vote", "budget", "parliament", "tax", "law"],

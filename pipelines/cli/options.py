@@ -19,6 +19,6 @@ Name = Annotated[str | None, typer.Option("--name", help="The dataset's name; by
 def show(result: Any, lines: Iterable[str], *, as_json: bool) -> None:
     """Print a result to standard output: JSON for programs, lines for people."""
     if as_json:
-        print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False), flush=True)
     else:
-        print("\n".join(lines))
+        print("\n".join(lines), flush=True)
