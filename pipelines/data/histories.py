@@ -127,7 +127,7 @@ def _load(
     )
     known = wanted.filter(pc.is_valid(wanted["item"]))
     unknown = len(wanted) - len(known)
-    return _arrays(known, unknown, shown, user_ids, _user_languages(backend, dataset, users))
+    return _arrays(known, unknown, shown, user_ids, _user_languages(backend, dataset, users, len(user_ids)))
 
 
 def _positives(events: ibis.Table, positive_rating: float | None) -> ibis.Table:
@@ -155,9 +155,9 @@ def _slates(events: ibis.Table, positives: ibis.Table) -> ibis.Table:
     )
 
 
-def _user_languages(backend: ibis.BaseBackend, dataset: Dataset, users: ibis.Table) -> np.ndarray:
+def _user_languages(backend: ibis.BaseBackend, dataset: Dataset, users: ibis.Table, count: int) -> np.ndarray:
     if dataset.users is None:
-        return np.full(users.count().execute(), "", dtype=object)
+        return np.full(count, "", dtype=object)
     known = backend.read_parquet(str(dataset.users)).select("user_id", "language")
     table = users.left_join(known, "user_id").order_by("user").select(language=_.language.coalesce("")).to_pyarrow()
     return _column(table, "language")

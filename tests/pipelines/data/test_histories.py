@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ibis
 import numpy as np
 import pytest
 
@@ -175,6 +176,11 @@ def test_a_dataset_without_positives(make_dataset: Make, kind: str) -> None:
     found = load_behaviour(make_dataset([event("a", "i1", kind, request_id="r")], ITEMS), IDS)
     assert (len(found.interactions), list(found.interactions.user_offsets)) == (0, [0, 0])
     assert len(found.requests) == (kind == "impression")
+
+
+def test_loading_opens_no_engine_but_its_own(make_dataset: Make) -> None:
+    load_behaviour(make_dataset([event("a", "i1")], ITEMS), IDS)
+    assert ibis.options.default_backend is None
 
 
 def test_a_dataset_without_requests(make_dataset: Make) -> None:
