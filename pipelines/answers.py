@@ -12,7 +12,7 @@ from pipelines.artefacts import atomic_file
 from pipelines.data.dataset import Dataset
 from pipelines.data.histories import Behaviour
 from pipelines.errors import BadInput
-from pipelines.judge import Slates, hide_seen
+from pipelines.judge import Slates, unseen
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import prepare_for
 from pipelines.progress import say, track
@@ -94,8 +94,7 @@ def recommend(
 def _best(
     ranker: ModelRanker, behaviour: Behaviour, queries: Queries, columns: np.ndarray, k: int
 ) -> list[list[tuple[int, float]]]:
-    scores = ranker.embed(queries) @ ranker.items.T
-    hide_seen(scores, behaviour, queries)
+    scores = ranker.catalogue(queries, unseen(behaviour, queries, len(ranker.items)))
     return [_top(row[columns], columns, k) for row in scores]
 
 

@@ -37,7 +37,7 @@ def demo(out: Path, *, seed: int) -> Iterator[dict[str, Any]]:
     out.mkdir(parents=True, exist_ok=True)
     step = _Steps(start)
     step("making a newsroom: articles, readers and two weeks of clicks")
-    import_newsroom("small", out / "data", seed=seed)
+    import_newsroom("small", out / "data", seed=seed, name="newsroom")
     data = Dataset.open(out / "data")
     step(f"training two towers on {data.info.events:,} events ({', '.join(data.info.languages)})")
     loaded = Recipe.load(shipped("demo"))

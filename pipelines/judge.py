@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.histories import Behaviour
 from pipelines.metrics import rank_metrics, slate_metrics
-from pipelines.rankers import Matrix, Queries, Ranker
+from pipelines.rankers import Queries, Ranker
 
 _SCORES_AT_ONCE = 20_000_000
 
@@ -52,13 +51,12 @@ class Slates:
 
     def scores(self, ranker: Ranker) -> np.ndarray:
         """(S,) the ranker's score for each shown item; 0 where the catalogue does not know it."""
-        items, scores = ranker.items, np.zeros(len(self.item))
+        scores = np.zeros(len(self.item))
         for rows, block in self.queries.blocks(1024):
             flat = slice(self.offsets[rows.start], self.offsets[rows.stop])
-            query = ranker.embed(block)
             request = np.repeat(np.arange(len(block)), np.diff(self.offsets[rows.start : rows.stop + 1]))
             known = self.item[flat] > 0
-            pairs = _pairwise(query, items, request[known], self.item[flat][known] - 1)
+            pairs = ranker.pairs(block, request[known], self.item[flat][known] - 1)
             scores[np.arange(flat.start, flat.stop)[known]] = pairs
         return scores
 
@@ -96,14 +94,13 @@ class CatalogueTargets:
 
     def ranks(self, ranker: Ranker) -> np.ndarray:
         """(Q,) rank of each target, from 1; among equal scores the smaller item id comes first."""
-        items = ranker.items
         ranks = np.zeros(len(self.queries), np.int64)
         for rows, block in self.queries.blocks(max(1, _SCORES_AT_ONCE // max(1, len(self.catalogue)))):
-            scores = _product(ranker.embed(block), items)
             target = self.target[rows]
+            allowed = self.catalogue.on_offer(block.at) & unseen(self.behaviour, block, len(self.catalogue))
+            allowed[np.arange(len(block)), target] = True
+            scores = ranker.catalogue(block, allowed)
             wanted = scores[np.arange(len(block)), target][:, None]
-            hide_seen(scores, self.behaviour, block)
-            scores[~self.catalogue.on_offer(block.at)] = -np.inf
             before = np.arange(len(self.catalogue))[None, :] < target[:, None]
             ranks[rows] = 1 + (scores > wanted).sum(axis=1) + ((scores == wanted) & before).sum(axis=1)
         return ranks
@@ -112,11 +109,13 @@ class CatalogueTargets:
         return rank_metrics(self.ranks(ranker))
 
 
-def hide_seen(scores: np.ndarray, behaviour: Behaviour, queries: Queries) -> None:
-    """Set the scores (Q, N) of everything in each query's whole history to minus infinity, in place."""
+def unseen(behaviour: Behaviour, queries: Queries, items: int) -> np.ndarray:
+    """(Q, N) bool: which items are not in each query's whole history."""
     log = behaviour.interactions
     row, place = log.spans(log.user_offsets[queries.user], queries.history_end)
-    scores[row, log.item[place] - 1] = -np.inf
+    found = np.ones((len(queries), items), bool)
+    found[row, log.item[place] - 1] = False
+    return found
 
 
 def _seen_before(
@@ -128,20 +127,3 @@ def _seen_before(
     first_place = np.empty(len(item), np.int64)
     first_place[order] = order[np.maximum.accumulate(np.where(first, np.arange(len(item)), 0))]
     return first_place[rows] < history_end[rows]
-
-
-def _pairwise(query: Matrix, items: Matrix, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    scores = np.empty(len(rows))
-    for start in range(0, len(rows), 50_000):
-        part = slice(start, start + 50_000)
-        left, right = query[rows[part]], items[columns[part]]
-        if sp.issparse(left):
-            scores[part] = np.asarray(left.multiply(right).sum(axis=1)).ravel()
-        else:
-            scores[part] = np.einsum("ij,ij->i", left, right)
-    return scores
-
-
-def _product(query: Matrix, items: Matrix) -> np.ndarray:
-    scores = query @ items.T
-    return scores.toarray() if sp.issparse(scores) else np.asarray(scores)

@@ -1,4 +1,4 @@
-"""A trained two-tower model as a `pipelines.rankers.Ranker`."""
+"""A trained two-tower model as a ranker."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from pipelines.data.examples import HistoryWindow
-from pipelines.rankers import Queries
+from pipelines.rankers import DotProduct, Queries
 
 _BATCH = 1024
 
 
 @dataclass(frozen=True)
-class ModelRanker:
+class ModelRanker(DotProduct):
     """Dot products of the two towers. The item embeddings are computed once, when first asked for."""
 
     model: Any

@@ -1,7 +1,7 @@
-"""Everything that can rank items, as two matrices: score = query . item.
+"""What can rank items. One evaluator serves them all, on the same rows.
 
-A user tower, popularity, TF-IDF and itemKNN all fit: what differs is the width and whether the matrix is sparse. One
-evaluator therefore serves them all, on the same rows.
+A user tower, popularity, TF-IDF and itemKNN are two matrices each, score = query . item: what differs is the width and
+whether the matrix is sparse.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pipelines.data.catalogue import Catalogue
 from pipelines.data.histories import Interactions
 
 Matrix: TypeAlias = Any  # np.ndarray or scipy.sparse.csr_matrix
+_PAIRS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,51 @@ class Queries:
 
 
 class Ranker(Protocol):
-    """`items` has a row per item of the catalogue, in its order; `embed(queries)` a row per query."""
+    """Scores items for queries; the higher, the better. Items are places in the catalogue, from 0."""
 
     @property
     def name(self) -> str: ...
 
-    @property
-    def items(self) -> Matrix: ...
+    def pairs(self, queries: Queries, row: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """(P,) the score of item[p] for query row[p]."""
+        ...
 
-    def embed(self, queries: Queries) -> Matrix: ...
+    def catalogue(self, queries: Queries, allowed: np.ndarray) -> np.ndarray:
+        """(Q, N) the score of every item; minus infinity where `allowed` (Q, N) is false."""
+        ...
+
+
+class DotProduct:
+    """A ranker whose score is query . item: `items` has a row per item, `embed(queries)` a row per query."""
+
+    @property
+    def items(self) -> Matrix:
+        raise NotImplementedError
+
+    def embed(self, queries: Queries) -> Matrix:
+        raise NotImplementedError
+
+    def pairs(self, queries: Queries, row: np.ndarray, item: np.ndarray) -> np.ndarray:
+        query, items = self.embed(queries), self.items
+        scores = np.empty(len(row))
+        for start in range(0, len(row), _PAIRS_AT_ONCE):
+            part = slice(start, start + _PAIRS_AT_ONCE)
+            left, right = query[row[part]], items[item[part]]
+            if sp.issparse(left):
+                scores[part] = np.asarray(left.multiply(right).sum(axis=1)).ravel()
+            else:
+                scores[part] = np.einsum("ij,ij->i", left, right)
+        return scores
+
+    def catalogue(self, queries: Queries, allowed: np.ndarray) -> np.ndarray:
+        scores = self.embed(queries) @ self.items.T
+        scores = scores.toarray() if sp.issparse(scores) else np.asarray(scores)
+        scores[~allowed] = -np.inf
+        return scores
 
 
 @dataclass(frozen=True)
-class FixedOrder:
+class FixedOrder(DotProduct):
     """The same ranking for everybody: popularity, newest first."""
 
     name: str
@@ -69,12 +102,12 @@ class FixedOrder:
 
 
 @dataclass(frozen=True)
-class HistoryProfile:
+class HistoryProfile(DotProduct):
     """The weighted sum of what the user has read, in any item space: cosine profiles and itemKNN.
 
     Args:
         profiles: (N, D) what an item adds to the query.
-        items: (N, D) what the query is multiplied with.
+        candidates: (N, D) what the query is multiplied with.
         decay: Weight of an event relative to the one after it; 1 is the plain sum.
         length: Only the last events count; None is the whole history.
     """
@@ -82,9 +115,13 @@ class HistoryProfile:
     name: str
     interactions: Interactions
     profiles: Matrix
-    items: Matrix
+    candidates: Matrix
     decay: float = 1.0
     length: int | None = None
+
+    @property
+    def items(self) -> Matrix:
+        return self.candidates
 
     def embed(self, queries: Queries) -> Matrix:
         log = self.interactions

@@ -14,24 +14,24 @@ from pipelines import judge
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
 from pipelines.data.histories import Behaviour, load_behaviour
-from pipelines.judge import CatalogueTargets, Slates, hide_seen
+from pipelines.judge import CatalogueTargets, Slates, unseen
 from pipelines.metrics import slate_metrics
-from pipelines.rankers import FixedOrder, Queries
+from pipelines.rankers import DotProduct, FixedOrder, Queries
 
 Make = Callable[..., Dataset]
 
 
 @dataclass(frozen=True)
-class Whole:
+class Whole(DotProduct):
     """A ranker of small whole numbers, so that ties are common and every order of summation is exact."""
 
-    catalogue: int
+    count: int
     sparse: bool = False
     name: str = "whole"
 
     @property
     def items(self) -> Any:
-        table = np.random.default_rng(5).integers(-1, 2, (self.catalogue, 4)).astype(float)
+        table = np.random.default_rng(5).integers(-1, 2, (self.count, 4)).astype(float)
         return sp.csr_matrix(table) if self.sparse else table
 
     def embed(self, queries: Queries) -> Any:
@@ -156,10 +156,9 @@ def test_no_slate_at_all(made: Any) -> None:
     assert [len(values) for values in slates.metrics(Whole(len(made.catalogue))).values()] == [0] * 5
 
 
-def test_hiding_hides_exactly_the_history(made: Any) -> None:
+def test_what_is_not_unseen_is_exactly_the_history(made: Any) -> None:
     requests = made.behaviour.requests
     queries = judge.request_queries(made.behaviour, np.ones(len(requests), bool))
-    scores = np.zeros((len(queries), len(made.catalogue)))
-    hide_seen(scores, made.behaviour, queries)
-    for row, user, end in zip(scores, queries.user, queries.history_end, strict=True):
-        assert set(np.flatnonzero(np.isneginf(row))) == history(made.behaviour, user, end)
+    found = unseen(made.behaviour, queries, len(made.catalogue))
+    for row, user, end in zip(found, queries.user, queries.history_end, strict=True):
+        assert set(np.flatnonzero(~row)) == history(made.behaviour, user, end)
