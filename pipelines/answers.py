@@ -10,14 +10,14 @@ import numpy as np
 
 from pipelines.artefacts import atomic_file
 from pipelines.data.dataset import Dataset
-from pipelines.data.histories import Behaviour
+from pipelines.data.examples import NOBODY
 from pipelines.errors import BadInput
 from pipelines.judge import Slates, unseen
-from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import prepare_for
 from pipelines.progress import say, track
 from pipelines.rankers import Queries
 from pipelines.run import Run
+from pipelines.trained import trained_ranker
 
 
 def score(run: Run, dataset: Dataset, out: Path) -> int:
@@ -33,7 +33,7 @@ def score(run: Run, dataset: Dataset, out: Path) -> int:
     if not len(behaviour.requests):
         raise BadInput(f"{dataset.folder} has no impressions with a request_id: there is nothing to score.")
     slates = Slates.of(behaviour, np.ones(len(behaviour.requests), bool))
-    scores = slates.scores(ModelRanker(run.model(data.catalogue), data.window))
+    scores = slates.scores(trained_ranker(run, data))
     request_ids = np.repeat(behaviour.requests.ids, np.diff(behaviour.requests.offsets))
     rows = zip(request_ids, behaviour.requests.item_ids, (f"{value:.7g}" for value in scores), strict=True)
     unknown = int((slates.item == 0).sum())
@@ -73,40 +73,27 @@ def recommend(
     known = [user for user in ids if user in place]
     if len(known) < len(ids):
         say(f"{len(ids) - len(known):,} of the users are not in the dataset: they get what a new user gets")
-    ranker = ModelRanker(run.model(catalogue), data.window)
-    columns = np.flatnonzero(allowed)
-    newcomer = _newcomer(ranker, columns, k)
+    ranker = trained_ranker(run, data)
 
     def rows() -> Iterable[tuple[Any, ...]]:
         blocks = range(0, len(ids), 1024)
         for start in track(blocks, "recommending", len(blocks)):
             block = ids[start : start + 1024]
-            row = np.array([place[user] for user in block if user in place], dtype=np.int64)
-            queries = Queries(row, log.user_offsets[row + 1], np.full(len(row), data.end))
-            best = iter(_best(ranker, behaviour, queries, columns, k)) if len(row) else iter(())
-            for user in block:
-                for rank, (item, value) in enumerate(next(best) if user in place else newcomer, start=1):
-                    yield user, catalogue.ids[item], rank, f"{value:.7g}"
+            row = np.array([place.get(user, NOBODY) for user in block], dtype=np.int64)
+            ends = np.where(row == NOBODY, 0, log.user_offsets[row + 1])
+            queries = Queries(row, ends, np.full(len(row), data.end))
+            scores = ranker.catalogue(queries, unseen(behaviour, queries, len(catalogue)) & allowed)
+            for user, values in zip(block, scores, strict=True):
+                for rank, item in enumerate(_top(values, k), start=1):
+                    yield user, catalogue.ids[item], rank, f"{values[item]:.7g}"
 
     return _write(out, ("user_id", "item_id", "rank", "score"), rows())
 
 
-def _best(
-    ranker: ModelRanker, behaviour: Behaviour, queries: Queries, columns: np.ndarray, k: int
-) -> list[list[tuple[int, float]]]:
-    scores = ranker.catalogue(queries, unseen(behaviour, queries, len(ranker.items)))
-    return [_top(row[columns], columns, k) for row in scores]
-
-
-def _newcomer(ranker: ModelRanker, columns: np.ndarray, k: int) -> list[tuple[int, float]]:
-    scores = ranker.embed_newcomer() @ ranker.items.T
-    return _top(scores[columns], columns, k)
-
-
-def _top(scores: np.ndarray, columns: np.ndarray, k: int) -> list[tuple[int, float]]:
-    """The k best of what is not hidden; among equal scores the smaller id, which is the smaller column, is first."""
+def _top(scores: np.ndarray, k: int) -> np.ndarray:
+    """The k best of what is not hidden; among equal scores the smaller id, which is the smaller place, is first."""
     order = np.argsort(-scores, kind="stable")[:k]
-    return [(int(columns[place]), float(scores[place])) for place in order if np.isfinite(scores[place])]
+    return order[np.isfinite(scores[order])]
 
 
 def _ids(path: Path) -> list[str]:

@@ -108,15 +108,13 @@ def _feed(run: Run, data: Dataset, served: Served) -> dict[str, Any]:
         "history_age_seconds": [float(end - at) for at in log.at[rows]],
         "history_dwell_seconds": [float(dwell) for dwell in log.dwell[rows]],
         "language": language,
+        "time_seconds": end,
         "exclude_ids": [str(catalogue.ids[item - 1]) for item in log.item[log.user_offsets[user] : rows[0]]],
     }
     by_rest = served.ask_rest("recommend", request)
     by_grpc = served.ask_grpc(
         "recommend",
-        {
-            name: np.array([value], dtype=object if "ids" in name or name == "language" else np.float32)
-            for name, value in request.items()
-        },
+        {name: _column(name, value) for name, value in request.items()},
     )
     same = [item.decode() for item in by_grpc["ids"][0]] == by_rest["ids"]
     if not same or not np.allclose(by_grpc["scores"][0], by_rest["scores"], atol=1e-5):
@@ -132,6 +130,12 @@ def _feed(run: Run, data: Dataset, served: Served) -> dict[str, Any]:
             if item
         ],
     }
+
+
+def _column(name: str, value: Any) -> np.ndarray:
+    """A batch of one, in the type that the signature has."""
+    kinds = {"time_seconds": np.int64, "history_age_seconds": np.float32, "history_dwell_seconds": np.float32}
+    return np.array([value], dtype=kinds.get(name, object))
 
 
 def _reader(log: Interactions) -> int:

@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 
 from pipelines.artefacts import check_file, write_json
+from pipelines.calibration import expected_calibration_error
 from pipelines.data.dataset import Dataset
 from pipelines.data.splits import Part
 from pipelines.encode import text_vectors
 from pipelines.errors import BadInput
 from pipelines.judge import CatalogueTargets, Slates
 from pipelines.metrics import Estimate, bootstrap
-from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare, prepare_for
 from pipelines.progress import track
 from pipelines.rankers import FixedOrder, Ranker, item_knn, popularity, text_profile, tfidf_profile
 from pipelines.recipe import Text
 from pipelines.run import Run
+from pipelines.second_stage import TwoStageRanker
+from pipelines.trained import first_stage, second_stage
 
 _KNN_DECAY = 0.8
 
@@ -46,8 +48,10 @@ def evaluate(run: Run, other: Dataset | None = None, *, out: Path | None = None)
     if data.on_requests:
         wanted &= data.behaviour.interactions.request >= 0
     targets = CatalogueTargets.of(data.behaviour, data.catalogue, wanted)
-    model = ModelRanker(run.model(data.catalogue), data.window)
-    rankers = [model, *baselines(own, data, run)]
+    first = first_stage(run, data)
+    second = second_stage(run, data, first, own)
+    model: Ranker = second or first
+    rankers = [model, *([first] if second else []), *baselines(own, data, run)]
     seed = run.recipe.training.seed
     result: dict[str, Any] = {
         "dataset": data.name,
@@ -60,6 +64,8 @@ def evaluate(run: Run, other: Dataset | None = None, *, out: Path | None = None)
         rows = {ranker.name: slates.metrics(ranker) for ranker in track(rankers, "judging slates", len(rankers))}
         if np.isfinite(rows[model.name]["auc"]).any():
             result["slates"] = _table(rows, seed)
+            if second:
+                result["calibration"] = _calibration(second, slates)
     if len(targets.queries):
         rows = {
             ranker.name: targets.metrics(ranker) for ranker in track(rankers, "ranking the catalogue", len(rankers))
@@ -109,6 +115,19 @@ def _table(rows: dict[str, dict[str, np.ndarray]], seed: int) -> dict[str, Any]:
     }
 
 
+def _calibration(second: TwoStageRanker, slates: Slates) -> dict[str, dict[str, float]]:
+    """How far the second stage's probability of a click is from what happened."""
+    log_odds = second.log_odds(slates.queries, slates.request(), slates.item - 1)
+    probability = 1 / (1 + np.exp(-log_odds[:, 0].astype(np.float64)))
+    return {
+        second.tower.tasks[0]: {
+            "ece": expected_calibration_error(probability, slates.clicked),
+            "mean_predicted": float(probability.mean()),
+            "mean_observed": float(slates.clicked.mean()),
+        }
+    }
+
+
 def _nested(estimates: dict[str, Estimate]) -> dict[str, dict[str, Any]]:
     table: dict[str, dict[str, Any]] = {}
     for key, estimate in estimates.items():
@@ -137,6 +156,12 @@ def table_lines(result: dict[str, Any]) -> list[str]:
         for name, values in metrics.items():
             cells = "".join(f"{_cell(values[column]):>28}" for column in columns)
             lines.append(f"  {name:28}{cells}")
+    for task, found in result.get("calibration", {}).items():
+        lines += [
+            "",
+            f"probability of a {task}: {found['mean_predicted']:.4f} predicted, {found['mean_observed']:.4f} observed, "
+            f"expected calibration error {found['ece']:.4f}",
+        ]
     return lines
 
 

@@ -32,6 +32,7 @@ class Slates:
     offsets: np.ndarray
     item: np.ndarray
     clicked: np.ndarray
+    position: np.ndarray  # (S,) place in the request, from 1
     tie_break: np.ndarray
 
     @classmethod
@@ -46,8 +47,13 @@ class Slates:
             np.r_[0, np.cumsum(sizes[chosen])],
             requests.item[flat],
             requests.clicked[flat],
+            (np.arange(len(request)) - requests.offsets[request] + 1)[flat],
             np.unique(ids, return_inverse=True)[1] if len(ids) else np.zeros(0, np.int64),
         )
+
+    def request(self) -> np.ndarray:
+        """(S,) which of the queries each shown item belongs to."""
+        return np.repeat(np.arange(len(self.queries)), np.diff(self.offsets))
 
     def scores(self, ranker: Ranker) -> np.ndarray:
         """(S,) the ranker's score for each shown item; 0 where the catalogue does not know it."""
@@ -112,7 +118,9 @@ class CatalogueTargets:
 def unseen(behaviour: Behaviour, queries: Queries, items: int) -> np.ndarray:
     """(Q, N) bool: which items are not in each query's whole history."""
     log = behaviour.interactions
-    row, place = log.spans(log.user_offsets[queries.user], queries.history_end)
+    # Nobody has no place in the users, and a history that ends where it starts.
+    start = np.minimum(log.user_offsets[queries.user], queries.history_end)
+    row, place = log.spans(start, queries.history_end)
     found = np.ones((len(queries), items), bool)
     found[row, log.item[place] - 1] = False
     return found

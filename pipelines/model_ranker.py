@@ -37,14 +37,3 @@ class ModelRanker(DotProduct):
         for rows, block in queries.blocks(_BATCH):
             vectors[rows] = self.model.embed_users(self.window.batch(block.user, block.history_end, block.at)).numpy()
         return vectors
-
-    def embed_newcomer(self) -> np.ndarray:
-        """(D,) the embedding of a user of whom nothing is known."""
-        nothing = np.zeros((1, self.window.length), np.float32)
-        batch = {
-            "history": nothing.astype(np.int32),
-            "age_seconds": nothing,
-            "dwell_seconds": nothing,
-            "language": np.zeros(1, np.int32),
-        }
-        return np.asarray(self.model.embed_users(batch).numpy()[0])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.data.catalogue import Catalogue, places, vocabulary
+from pipelines.data.catalogue import Catalogue, common, places, vocabulary
 from pipelines.data.dataset import Dataset
 from pipelines.data.examples import HistoryWindow
 from pipelines.data.histories import Behaviour, load_behaviour
@@ -35,8 +35,11 @@ class Prepared:
         return self.catalogue.on_offer(self.end, published_by=int(time.time()))
 
 
-def prepare(dataset: Dataset, recipe: Recipe) -> Prepared:
+def prepare(dataset: Dataset, recipe: Recipe, *, train_on_validation: bool = False) -> Prepared:
     """Load, split and number a dataset.
+
+    Args:
+        train_on_validation: Count the validation part as training.
 
     Raises:
         BadInput: The recipe asks for slates and the dataset has none.
@@ -47,12 +50,15 @@ def prepare(dataset: Dataset, recipe: Recipe) -> Prepared:
     if recipe.data.examples == "impressions" and not on_requests:
         raise BadInput(f"{dataset.folder} has no impressions with a request_id: set data.examples to interactions.")
     parts = split(behaviour, recipe.data.split, on_requests=on_requests)
+    if train_on_validation:
+        parts = parts.without_validation()
     wanted, log = recipe.features, behaviour.interactions
     trained_on = log.item[parts.interactions == Part.TRAIN]
     known_items = np.zeros(len(catalogue) + 1, bool)
     known_items[trained_on] = True
     words = Vocabulary(
-        categories=vocabulary(catalogue.category) if wanted.category else [],
+        categories=vocabulary(catalogue.category) if wanted.category or recipe.ranking else [],
+        tags=common(catalogue.tags) if wanted.tags or recipe.ranking else [],
         languages=vocabulary(np.concatenate([catalogue.language, log.user_language])) if wanted.language else [],
         items=vocabulary(catalogue.ids[known_items[1:]]) if wanted.item_id else [],
     )

@@ -69,14 +69,15 @@ class Text(_Section):
 class Features(_Section):
     text: Text | None = Text()
     category: bool = True
+    tags: bool = Field(False, description="an embedding for each tag, added up")
     language: bool = True
     item_id: bool = True
     history: int = Field(50, ge=1, le=1000, description="events kept of a user's history")
 
     @model_validator(mode="after")
     def _something(self) -> Features:
-        if self.text is None and not self.category and not self.item_id:
-            raise ValueError("one of text, category and item_id must be in use")
+        if self.text is None and not (self.category or self.tags or self.item_id):
+            raise ValueError("one of text, category, tags and item_id must be in use")
         return self
 
 
@@ -103,7 +104,33 @@ class Training(_Section):
     shown_weight: float = Field(1.0, ge=0, description="weight of the softmax over what the request showed")
     shown_negatives: int = Field(4, ge=0, description="shown and not clicked, a positive")
     max_examples_per_user: int | None = Field(None, ge=1, description="the newest are kept")
+    refit: bool = Field(
+        False, description="train once more on training and validation together, for as many epochs as were best"
+    )
     patience: int = Field(2, ge=1, description="epochs without a better validation metric before it stops")
+
+
+Feature = Literal["retrieval", "nearest", "category", "tags", "appeal", "click_rate", "clicks", "freshness", "history"]
+
+
+class Ranking(_Section):
+    """The second stage, trained on slates after the towers."""
+
+    features: tuple[Feature, ...] = Field(
+        ("retrieval", "nearest", "category", "tags", "appeal", "click_rate", "clicks", "freshness", "history"),
+        min_length=1,
+        strict=False,
+    )
+    crosses: int | Literal["auto"] = Field("auto", description="DCN-v2 layers; auto decides by the number of requests")
+    projection: int = Field(32, ge=2, le=512, description="width to which embeddings are projected for the crosses")
+    position: bool = Field(True, description="learn the bias of the position, and rank without it")
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=2)
+    learning_rate: float = Field(1e-2, gt=0)
+    l2: float = Field(1e-2, ge=0, description="weight of the squared weights of the features")
+    appeal_l2: float = Field(3e-2, ge=0, description="weight of the squared weights of the content's appeal")
+    dropout: Share = 0.2
+    retrieve: int = Field(200, ge=1, description="items that the first stage hands over")
 
 
 class Export(_Section):
@@ -111,12 +138,13 @@ class Export(_Section):
 
 
 class Recipe(_Section):
-    """Data, features, towers, training and export of one run. An unknown key is an error."""
+    """Data, features, towers, training, ranking and export of one run. An unknown key is an error."""
 
     data: Data = Data()
     features: Features = Features()
     towers: Towers = Towers()
     training: Training = Training()
+    ranking: Ranking | None = None
     export: Export = Export()
 
     @classmethod

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from pipelines.artefacts import read_json
-from pipelines.data.catalogue import Catalogue, places
+from pipelines.data.catalogue import Catalogue, list_places, places
 from pipelines.data.dataset import Dataset
 from pipelines.encode import text_vectors
 from pipelines.errors import BadInput
@@ -22,10 +22,13 @@ from pipelines.recipe import Recipe
 RECIPE = "recipe.yaml"
 VOCABULARY = "vocabulary.json"
 WEIGHTS = "model.weights.h5"
+RANKER = "ranker.weights.h5"
 METRICS = "metrics.json"
 ORIGIN = "origin.json"
+# Tags of an item that count, the first ones.
+TAGS = 6
 EVALUATION = "evaluation.json"
-FILES = (ORIGIN, RECIPE, VOCABULARY, WEIGHTS, METRICS, EVALUATION)
+FILES = (ORIGIN, RECIPE, VOCABULARY, WEIGHTS, RANKER, METRICS, EVALUATION)
 
 
 class Vocabulary(BaseModel):
@@ -34,6 +37,7 @@ class Vocabulary(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     categories: list[str]
+    tags: list[str]
     languages: list[str]
     items: list[str]
 
@@ -119,6 +123,7 @@ def item_table(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue) -> 
     return ItemTable.from_arrays(
         text,
         places(catalogue.category, vocabulary.categories),
+        list_places(catalogue.tags, vocabulary.tags, TAGS),
         places(catalogue.language, vocabulary.languages),
         places(catalogue.ids, vocabulary.items),
     )
@@ -137,7 +142,8 @@ def build_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue, *,
         ContentTower(
             recipe.towers.width,
             use_text=recipe.features.text is not None,
-            categories=len(vocabulary.categories),
+            categories=len(vocabulary.categories) if recipe.features.category else 0,
+            tags=len(vocabulary.tags) if recipe.features.tags else 0,
             languages=len(vocabulary.languages),
             items=len(vocabulary.items),
             train_projection=train_projection,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from pipelines.judge import CatalogueTargets, Slates
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare
 from pipelines.progress import say, track
+from pipelines.ranking import SecondStage, resolve_crosses, save_ranking, train_ranking
 from pipelines.recipe import Recipe
-from pipelines.run import FILES, METRICS, ORIGIN, RECIPE, VOCABULARY, WEIGHTS, build_model, origin_of
+from pipelines.run import FILES, METRICS, ORIGIN, RANKER, RECIPE, VOCABULARY, WEIGHTS, build_model, origin_of
 
 _VALIDATION_QUERIES = 2000
 # Examples for each of the projection's columns before it is worth training.
@@ -29,12 +31,44 @@ def train(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     """Train and write the run folder `out`; returns its metrics.json.
 
     The weights kept are those of the epoch with the best validation metric, the untrained model (epoch 0) included.
+    With `training.refit`, everything is then trained again on the training and validation parts together, for as many
+    epochs as were best.
 
     Raises:
         BadInput: The dataset has too little to train on, or `out` is somebody's folder.
     """
     check_folder(out, replaces=FILES)
     data = prepare(dataset, recipe)
+    recipe = resolve_crosses(recipe, data)
+    with atomic_folder(out, replaces=FILES) as draft:
+        (draft / RECIPE).write_text(recipe.dump(), encoding="utf-8")
+        write_json(draft / ORIGIN, origin_of(dataset).model_dump())
+        trained = _train(recipe, data)
+        if recipe.training.refit and trained.validated:
+            say("training again, on the validation part too")
+            data = prepare(dataset, recipe, train_on_validation=True)
+            trained = _train(recipe, data, before=trained)
+        write_json(draft / VOCABULARY, data.vocabulary.model_dump())
+        trained.model.save_weights(draft / WEIGHTS)
+        if trained.ranking is not None:
+            save_ranking(trained.ranking, draft / RANKER)
+        write_json(draft / METRICS, trained.metrics)
+    return trained.metrics
+
+
+@dataclass(frozen=True)
+class _Trained:
+    model: Any
+    ranking: SecondStage | None
+    metrics: dict[str, Any]
+
+    @property
+    def validated(self) -> bool:
+        return self.metrics["validation"] is not None
+
+
+def _train(recipe: Recipe, data: Prepared, before: _Trained | None = None) -> _Trained:
+    """Both stages; with `before`, for as many epochs as were best there."""
     chosen = data.parts.interactions == Part.TRAIN
     if data.on_requests:
         chosen &= data.behaviour.interactions.request >= 0
@@ -50,29 +84,26 @@ def train(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     )
     if len(examples.rows) < 2:
         raise BadInput(
-            f"{dataset.folder} has {len(examples.rows)} training example(s) of known items: at least 2 are needed."
+            f"{data.name} has {len(examples.rows)} training example(s) of known items: at least 2 are needed."
         )
+    unknown = data.behaviour.unknown
     say(
         f"{len(examples.rows):,} training examples, {len(data.catalogue):,} items, "
         f"{len(data.behaviour.interactions.user_ids):,} users"
-        + (
-            f" ({data.behaviour.unknown:,} positives left out: item not in the catalogue)"
-            if data.behaviour.unknown
-            else ""
-        )
+        + (f" ({unknown:,} positives left out: item not in the catalogue)" if unknown else "")
     )
-    with atomic_folder(out, replaces=FILES) as draft:
-        (draft / RECIPE).write_text(recipe.dump(), encoding="utf-8")
-        write_json(draft / VOCABULARY, data.vocabulary.model_dump())
-        write_json(draft / ORIGIN, origin_of(dataset).model_dump())
-        train_projection = _projection_is_trained(recipe, len(examples.rows))
-        model = build_model(recipe, data.vocabulary, data.catalogue, train_projection=train_projection)
+    train_projection = _projection_is_trained(recipe, len(examples.rows))
+    model = build_model(recipe, data.vocabulary, data.catalogue, train_projection=train_projection)
+    if before is None:
         metrics = _fit(model, recipe, examples, validation_metric(data, model, seed=recipe.training.seed))
-        metrics["examples"] = len(examples.rows)
-        metrics["positives_of_unknown_items"] = data.behaviour.unknown
-        model.save_weights(draft / WEIGHTS)
-        write_json(draft / METRICS, metrics)
-    return metrics
+    else:
+        epochs = before.metrics["best_epoch"]
+        metrics = {**before.metrics, "refit": _fit(model, recipe, examples, None, epochs=epochs)}
+    metrics |= {"examples": len(examples.rows), "positives_of_unknown_items": unknown}
+    if recipe.ranking is None:
+        return _Trained(model, None, metrics)
+    ranking, metrics["ranking"] = train_ranking(recipe, data, model, before.ranking if before else None)
+    return _Trained(model, ranking, metrics)
 
 
 def _projection_is_trained(recipe: Recipe, examples: int) -> bool:
@@ -119,11 +150,17 @@ def _constant(slates: Slates) -> np.ndarray:
 
 
 def _fit(
-    model: Any, recipe: Recipe, examples: TrainingExamples, validation: tuple[str, Callable[[], float]] | None
+    model: Any,
+    recipe: Recipe,
+    examples: TrainingExamples,
+    validation: tuple[str, Callable[[], float]] | None,
+    *,
+    epochs: int | None = None,
 ) -> dict[str, Any]:
     from towers.runtime import keras
 
     settings = recipe.training
+    epochs = settings.epochs if epochs is None else epochs
     optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "scale", "coefficients"])
     model.compile(optimizer=optimizer, jit_compile=False)
@@ -135,8 +172,8 @@ def _fit(
     scores: list[float] = [best] if measure else []
     if measure:
         say(f"epoch 0 (untrained): validation {name} {best:.4f}")
-    for epoch in range(1, settings.epochs + 1):
-        losses.append(_epoch(model, batches, epoch, settings.epochs))
+    for epoch in range(1, epochs + 1):
+        losses.append(_epoch(model, batches, epoch, epochs))
         if not np.isfinite(losses[-1]):
             raise BadInput(
                 f"training diverged in epoch {epoch} (the loss is not finite): lower training.learning_rate."
@@ -152,7 +189,7 @@ def _fit(
         elif epoch - best_epoch >= settings.patience:
             say(f"no better for {settings.patience} epochs: the weights of epoch {best_epoch} are kept")
             break
-    if all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True)):
+    if epochs and all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True)):
         raise AssertionError("training ran, but no weight has moved")
     model.set_weights(best_weights)
     return {

@@ -68,6 +68,7 @@ def dataset_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "body": " ".join(rng.choice(TOPICS[topics[number % 4]], 6)),
             "language": ["en", "de"][number % 8 // 4],
             "category": topics[number % 4],
+            "tags": f"t{number % 5}|t{number % 3}",
             "published_at": f"2025-01-01T{number % 24:02}:00:00Z",
         }
         for number in range(48)
@@ -114,6 +115,23 @@ def run_folder(
 
     out = tmp_path_factory.mktemp("runs") / "small"
     train(Recipe.model_validate(small_recipe), Dataset.open(dataset_folder), out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def ranked_run_folder(
+    dataset_folder: Path, small_recipe: dict[str, dict[str, object]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A trained run of two stages on `dataset_folder`, with crosses; the first stage hands over 20 items."""
+    from pipelines.data.dataset import Dataset
+    from pipelines.recipe import Recipe
+    from pipelines.train import train
+
+    out = tmp_path_factory.mktemp("runs") / "ranked"
+    ranking = {"crosses": 1, "projection": 4, "epochs": 3, "retrieve": 20}
+    training = {**small_recipe["training"], "epochs": 1}
+    recipe = Recipe.model_validate({**small_recipe, "training": training, "ranking": ranking})
+    train(recipe, Dataset.open(dataset_folder), out)
     return out
 
 

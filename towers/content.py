@@ -10,10 +10,11 @@ from towers.runtime import keras, tf
 class ContentTower(keras.layers.Layer):
     """Text vector, category, language and id of an item, added up in one space.
 
-    The embedding is `projection(text) + category + language + id`. The projection starts as the identity (or, where
-    the widths differ, as an orthogonal map) and the three tables start at zero, so that an untrained tower is exactly
-    the frozen text encoder: with no data at all, two items are as close as their texts. An item that is new, or whose
-    category is, falls back on what is known of it, because index 0 of every table is the unknown and stays zero.
+    The embedding is `projection(text) + category + tags + language + id`, tags by the mean of theirs. The projection
+    starts as the identity (or, where the widths differ, as an orthogonal map) and the tables start at zero, so that an
+    untrained tower is exactly the frozen text encoder: with no data at all, two items are as close as their texts. An
+    item that is new, or whose category is, falls back on what is known of it, because index 0 of every table is the
+    unknown and stays zero.
     In training an id is dropped with probability `id_dropout`, which keeps the text responsible for what it can say
     (dropout on ids for cold start: Volkovs et al. 2017, DropoutNet).
 
@@ -22,13 +23,13 @@ class ContentTower(keras.layers.Layer):
     Args:
         width: D, the embedding's width.
         use_text: Whether `text` is an input.
-        categories, languages, items: Sizes of the vocabularies, the unknown at 0 not counted; 0 leaves the input out.
+        categories, tags, languages, items: Sizes of the vocabularies, the unknown at 0 not counted; 0 leaves one out.
         train_projection: Whether the projection is learned or stays where it starts.
         dropout: Share of the projected text set to zero in training.
         id_dropout: Share of ids replaced by the unknown in training.
 
-    Call arguments: a dict of `text` (..., T) float32, `category`, `language`, `item` (...) int32; leading dimensions
-    are free. Returns: (..., D) float32, not normalised.
+    Call arguments: a dict of `text` (..., T) float32, `category`, `language`, `item` (...) and `tags` (..., T)
+    int32; leading dimensions are free. Returns: (..., D) float32, not normalised.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class ContentTower(keras.layers.Layer):
         *,
         use_text: bool = True,
         categories: int = 0,
+        tags: int = 0,
         languages: int = 0,
         items: int = 0,
         train_projection: bool = True,
@@ -45,10 +47,10 @@ class ContentTower(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        sizes = {"category": categories, "language": languages, "item": items}
+        sizes = {"category": categories, "tags": tags, "language": languages, "item": items}
         self.tables = {name: size for name, size in sizes.items() if size}
-        if not use_text and not {"category", "item"} & set(self.tables):
-            raise ValueError("a content tower needs at least one of text, category and id")
+        if not use_text and not {"category", "tags", "item"} & set(self.tables):
+            raise ValueError("a content tower needs at least one of text, category, tags and id")
         self.width = width
         self.use_text = use_text
         self.train_projection = train_projection
@@ -83,5 +85,8 @@ class ContentTower(keras.layers.Layer):
                 kept = keras.random.uniform(tf.shape(index), seed=self.id_seed) >= self.id_dropout
                 index = tf.where(kept, index, 0)
             known = tf.cast(index > 0, tf.float32)[..., None]
-            parts.append(tf.gather(table, index) * known)
+            values = tf.gather(table, index) * known
+            if name == "tags":
+                values = tf.math.divide_no_nan(tf.reduce_sum(values, axis=-2), tf.reduce_sum(known, axis=-2))
+            parts.append(values)
         return tf.add_n(parts)

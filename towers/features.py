@@ -16,27 +16,32 @@ class ItemTable:
     Args:
         text: (N + 1, T) float32, the text encoder's vectors; T may be 0 where text is not used.
         category, language, item: (N + 1,) int32, places in the vocabularies, 0 for unknown.
+        tags: (N + 1, T) int32, likewise; 0 for none.
     """
 
     text: tf.Tensor
     category: tf.Tensor
+    tags: tf.Tensor
     language: tf.Tensor
     item: tf.Tensor
 
     @classmethod
-    def from_arrays(cls, text: np.ndarray, category: np.ndarray, language: np.ndarray, item: np.ndarray) -> ItemTable:
+    def from_arrays(
+        cls, text: np.ndarray, category: np.ndarray, tags: np.ndarray, language: np.ndarray, item: np.ndarray
+    ) -> ItemTable:
         """Put NumPy arrays of N + 1 rows into tensors.
 
         Raises:
             ValueError: The arrays differ in length, or row 0 is not empty.
         """
-        if not len(text) == len(category) == len(language) == len(item):
+        if not len(text) == len(category) == len(tags) == len(language) == len(item):
             raise ValueError("the columns of an item table must have the same number of rows")
-        if text[0].any() or category[0] or language[0] or item[0]:
+        if text[0].any() or category[0] or tags[0].any() or language[0] or item[0]:
             raise ValueError("row 0 of an item table is padding and must be zero")
         return cls(
             tf.constant(text, tf.float32),
             tf.constant(category, tf.int32),
+            tf.constant(tags, tf.int32),
             tf.constant(language, tf.int32),
             tf.constant(item, tf.int32),
         )
@@ -50,6 +55,7 @@ class ItemTable:
         return {
             "text": tf.gather(self.text, index),
             "category": tf.gather(self.category, index),
+            "tags": tf.gather(self.tags, index),
             "language": tf.gather(self.language, index),
             "item": tf.gather(self.item, index),
         }

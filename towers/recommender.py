@@ -11,6 +11,7 @@ import numpy as np
 from towers.behaviour import BehaviourTower
 from towers.content import ContentTower
 from towers.runtime import tf
+from towers.served_ranker import ServedRanker
 from towers.text import TextEncoder, join_fields
 
 _HISTORY = {
@@ -18,8 +19,15 @@ _HISTORY = {
     "history_age_seconds": tf.TensorSpec([None, None], tf.float32, name="history_age_seconds"),
     "history_dwell_seconds": tf.TensorSpec([None, None], tf.float32, name="history_dwell_seconds"),
     "language": tf.TensorSpec([None], tf.string, name="language"),
+    "time_seconds": tf.TensorSpec([None], tf.int64, name="time_seconds"),
 }
-_ITEM = ("item_id", "title", "body", "language", "category")
+_ITEM = {
+    **{
+        name: tf.TensorSpec([None], tf.string, name=name)
+        for name in ("item_id", "title", "body", "language", "category")
+    },
+    "tags": tf.TensorSpec([None, None], tf.string, name="tags"),
+}
 
 
 class Recommender(tf.Module):
@@ -34,9 +42,10 @@ class Recommender(tf.Module):
         item_ids: (N,) ids, sorted: among equal scores the smaller id comes first.
         embeddings: (N, D) the content tower's embeddings of these items.
         on_offer: (N,) bool, which of them may be recommended; the others only serve histories and `rank`.
-        items, categories, languages: The towers' vocabularies; place i is index i + 1.
+        items, categories, tags, languages: The towers' vocabularies; place i is index i + 1.
         history: H, events used.
         top_k: K, items that `recommend` returns; fewer where the catalogue is smaller.
+        ranker: The second stage, where there is one.
     """
 
     def __init__(
@@ -50,9 +59,11 @@ class Recommender(tf.Module):
         on_offer: np.ndarray,
         items: Sequence[str],
         categories: Sequence[str],
+        tags: Sequence[str],
         languages: Sequence[str],
         history: int,
         top_k: int,
+        ranker: ServedRanker | None = None,
     ) -> None:
         super().__init__(name="recommender")
         if len(item_ids) != len(embeddings) or not len(item_ids):
@@ -61,6 +72,7 @@ class Recommender(tf.Module):
         self._towers = SimpleNamespace(content=content, behaviour=behaviour, encoder=encoder)
         self._history = history
         self.top_k = min(top_k, len(item_ids))
+        self.ranker = ranker
         layers = [layer for layer in (content, behaviour, encoder) if layer is not None]
         # tf.Module finds tf.Variables only; Keras 3 wraps them.
         self.weights = [weight.value for layer in layers for weight in layer.weights]
@@ -70,16 +82,18 @@ class Recommender(tf.Module):
         self.on_offer = tf.Variable([False, *on_offer], trainable=False, name="on_offer")
         self.item_ids = tf.Variable(["", *item_ids], trainable=False, name="item_ids")
         self.index = _table(item_ids)
-        self.vocabularies = {"item": _table(items), "category": _table(categories), "language": _table(languages)}
+        self.vocabularies = {
+            "item": _table(items),
+            "category": _table(categories),
+            "tags": _table(tags),
+            "language": _table(languages),
+        }
 
     def signatures(self) -> dict[str, Callable[..., Any]]:
         """Concrete functions by signature name, for `tf.saved_model.save`."""
-        text = tf.TensorSpec([None], tf.string)
         ids = tf.TensorSpec([None, None], tf.string)
         users = tf.function(self.embed_users).get_concrete_function(**_HISTORY)
-        items = tf.function(self.embed_items).get_concrete_function(
-            **{name: tf.TensorSpec(text.shape, text.dtype, name=name) for name in _ITEM}
-        )
+        items = tf.function(self.embed_items).get_concrete_function(**_ITEM)
         recommend = tf.function(self.recommend).get_concrete_function(
             **_HISTORY, exclude_ids=tf.TensorSpec(ids.shape, ids.dtype, name="exclude_ids")
         )
@@ -99,9 +113,10 @@ class Recommender(tf.Module):
         return {"embedding": self._user(request)}
 
     def embed_items(self, **item: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Title, body, language, category and, where there is one, id (B,) to `embedding` (B, D)."""
+        """Title, body, language, category, tags (B, T) and, where there is one, id (B,) to `embedding` (B, D)."""
         inputs = {
             "category": self.vocabularies["category"].lookup(item["category"]),
+            "tags": self.vocabularies["tags"].lookup(item["tags"]),
             "language": self.vocabularies["language"].lookup(item["language"]),
             "item": self.vocabularies["item"].lookup(item["item_id"]),
         }
@@ -113,16 +128,25 @@ class Recommender(tf.Module):
         """The best K items of the index for each user, (B, K): `ids` and `scores`.
 
         Neither the history nor `exclude_ids` (B, E) is recommended. Where fewer than K items are left, the rest is ""
-        and 0.
+        and 0. With a second stage, what the first one retrieves is ordered by it, and scores are log-odds of a click.
         """
-        scores_BxN = tf.linalg.matmul(self._user(request), self.embeddings, transpose_b=True)
+        history_BxH, user_BxD = self._history_and_user(request)
+        scores_BxN = tf.linalg.matmul(user_BxD, self.embeddings, transpose_b=True)
         lowest = scores_BxN.dtype.min
         scores_BxN = tf.where(self.on_offer, scores_BxN, lowest)
         hidden_BxE = self.index.lookup(tf.concat([request["history_ids"], request["exclude_ids"]], axis=1))
         rows_BxE = tf.broadcast_to(tf.range(tf.shape(hidden_BxE)[0])[:, None], tf.shape(hidden_BxE))
         places = tf.stack([tf.reshape(rows_BxE, [-1]), tf.reshape(hidden_BxE, [-1])], axis=1)
         nothing = tf.fill([tf.shape(places)[0]], lowest)
-        scores_BxK, best_BxK = tf.math.top_k(tf.tensor_scatter_nd_update(scores_BxN, places, nothing), self.top_k)
+        scores_BxN = tf.tensor_scatter_nd_update(scores_BxN, places, nothing)
+        if self.ranker is None:
+            scores_BxK, best_BxK = tf.math.top_k(scores_BxN, self.top_k)
+        else:
+            retrieved = min(max(self.ranker.retrieve, self.top_k), self.embeddings.shape[0] - 1)
+            first_BxC, best_BxC = tf.math.top_k(scores_BxN, retrieved)
+            judged_BxC = self._judge(user_BxD, history_BxH, best_BxC, request)[..., 0]
+            scores_BxK, order_BxK = tf.math.top_k(tf.where(first_BxC > lowest, judged_BxC, lowest), self.top_k)
+            best_BxK = tf.gather(best_BxC, order_BxK, batch_dims=1)
         found_BxK = scores_BxK > lowest
         return {
             "ids": tf.where(found_BxK, tf.gather(self.item_ids, best_BxK), ""),
@@ -130,11 +154,32 @@ class Recommender(tf.Module):
         }
 
     def rank(self, **request: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`scores` (B, C) of `candidate_ids` (B, C), in their order; 0 for padding and for an id not in the index."""
-        candidates_BxCxD = tf.gather(self.embeddings, self.index.lookup(request["candidate_ids"]))
-        return {"scores": tf.linalg.matvec(candidates_BxCxD, self._user(request))}
+        """`scores` (B, C) of `candidate_ids` (B, C), in their order; 0 for padding and for an id not in the index.
+
+        With a second stage, also the probability of each of its tasks, such as `click` (B, C).
+        """
+        history_BxH, user_BxD = self._history_and_user(request)
+        item_BxC = self.index.lookup(request["candidate_ids"])
+        if self.ranker is None:
+            return {"scores": tf.linalg.matvec(tf.gather(self.embeddings, item_BxC), user_BxD)}
+        known_BxCx1 = tf.cast(item_BxC > 0, tf.float32)[..., None]
+        judged_BxCxT = self._judge(user_BxD, history_BxH, item_BxC, request)
+        probability_BxCxT = tf.math.sigmoid(judged_BxCxT) * known_BxCx1
+        return {
+            "scores": (judged_BxCxT * known_BxCx1)[..., 0],
+            **{task: probability_BxCxT[..., place] for place, task in enumerate(self.ranker.tasks)},
+        }
+
+    def _judge(
+        self, user_BxD: tf.Tensor, history_BxH: tf.Tensor, item_BxC: tf.Tensor, request: dict[str, tf.Tensor]
+    ) -> tf.Tensor:
+        assert self.ranker is not None
+        return self.ranker.log_odds(user_BxD, history_BxH, item_BxC, request["time_seconds"], self.embeddings)
 
     def _user(self, request: dict[str, tf.Tensor]) -> tf.Tensor:
+        return self._history_and_user(request)[1]
+
+    def _history_and_user(self, request: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         index_BxW = tf.pad(self.index.lookup(request["history_ids"]), [[0, 0], [0, 1]])
         # Known events first, in their order; then the last H of them.
         order_BxW = tf.argsort(tf.cast(index_BxW == 0, tf.int32), axis=1, stable=True)
@@ -148,7 +193,7 @@ class Recommender(tf.Module):
 
         history_BxH = tf.where(present_BxH, tf.gather(index_BxW, place_BxH, batch_dims=1), 0)
         kept_BxH = tf.cast(present_BxH, tf.float32)
-        return self._towers.behaviour(
+        user_BxD = self._towers.behaviour(
             {
                 "history": tf.gather(self.embeddings, history_BxH),
                 "present": present_BxH,
@@ -158,6 +203,7 @@ class Recommender(tf.Module):
             },
             training=False,
         )
+        return history_BxH, user_BxD
 
 
 def _table(values: Sequence[str]) -> tf.lookup.StaticHashTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,6 +31,7 @@ class Catalogue:
     body: np.ndarray
     language: np.ndarray
     category: np.ndarray
+    tags: np.ndarray  # of lists
     published_at: np.ndarray
     removed_at: np.ndarray
 
@@ -40,7 +42,7 @@ class Catalogue:
         Raises:
             BadInput: The file is broken.
         """
-        columns = ["item_id", "title", "body", "language", "category", "published_at", "removed_at"]
+        columns = ["item_id", "title", "body", "language", "category", "tags", "published_at", "removed_at"]
         try:
             table = pq.read_table(dataset.items, columns=columns)
         except (OSError, pa.ArrowException):
@@ -60,6 +62,7 @@ class Catalogue:
             _strings(table["body"]),
             _strings(table["language"]),
             _strings(table["category"]),
+            _lists(table["tags"]),
             published,
             removed,
         )
@@ -98,5 +101,31 @@ def places(values: np.ndarray, vocabulary: list[str]) -> np.ndarray:
     return np.array([0, *(index.get(value, 0) for value in values)], dtype=np.int32)
 
 
+def common(lists: np.ndarray, *, at_least: int = 2, most: int = 20_000) -> list[str]:
+    """The values that stand in at least so many of `lists`, at most so many of them, the most frequent first."""
+    counts = Counter(value for values in lists for value in dict.fromkeys(values) if value)
+    found = [value for value, count in counts.items() if count >= at_least]
+    return sorted(found, key=lambda value: (-counts[value], value))[:most]
+
+
+def list_places(lists: np.ndarray, vocabulary: list[str], length: int) -> np.ndarray:
+    """(N + 1, length) int32: the index of the first `length` values of each list that are in `vocabulary`, from 1.
+
+    Padding is 0, and so is row 0.
+    """
+    index = {value: place for place, value in enumerate(vocabulary, start=1)}
+    found = np.zeros((len(lists) + 1, length), np.int32)
+    for row, values in enumerate(lists, start=1):
+        known = [index[value] for value in dict.fromkeys(values) if value in index][:length]
+        found[row, : len(known)] = known
+    return found
+
+
 def _strings(column: pa.ChunkedArray) -> np.ndarray:
     return pc.fill_null(column, "").to_numpy(zero_copy_only=False).astype(object)
+
+
+def _lists(column: pa.ChunkedArray) -> np.ndarray:
+    lists = np.empty(len(column), dtype=object)
+    lists[:] = [[value for value in values or [] if value] for values in column.to_pylist()]
+    return lists

@@ -8,6 +8,8 @@ import numpy as np
 
 from pipelines.data.histories import Behaviour, Interactions
 
+NOBODY = -1
+
 
 @dataclass(frozen=True)
 class HistoryWindow:
@@ -25,8 +27,12 @@ class HistoryWindow:
     user_language: np.ndarray
 
     def batch(self, user: np.ndarray, end: np.ndarray, at: np.ndarray) -> dict[str, np.ndarray]:
-        """Model inputs (B, H) for users whose history ends at `end`, asked at `at` seconds since 1970."""
+        """Model inputs (B, H) for users whose history ends at `end`, asked at `at` seconds since 1970.
+
+        User `NOBODY` with a history that ends at 0 is somebody of whom nothing is known.
+        """
         log = self.interactions
+        language = np.where(user == NOBODY, 0, self.user_language[user]) if len(self.user_language) else user * 0
         start = np.maximum(log.user_offsets[user], end - self.length)
         place = start[:, None] + np.arange(self.length)
         mask = place < end[:, None]
@@ -37,14 +43,14 @@ class HistoryWindow:
                 "history": empty.astype(np.int32),
                 "age_seconds": empty,
                 "dwell_seconds": empty,
-                "language": self.user_language[user],
+                "language": language.astype(np.int32),
             }
         age = (at[:, None] - log.at[place]) * mask if self.ages else np.zeros(place.shape)
         return {
             "history": np.where(mask, log.item[place], 0).astype(np.int32),
             "age_seconds": age.astype(np.float32),
             "dwell_seconds": (log.dwell[place] * mask).astype(np.float32),
-            "language": self.user_language[user],
+            "language": language.astype(np.int32),
         }
 
 

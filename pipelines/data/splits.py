@@ -24,6 +24,12 @@ class Parts:
     interactions: np.ndarray
     requests: np.ndarray
 
+    def without_validation(self) -> Parts:
+        """The same, with what was kept for validation in training."""
+        return Parts(
+            *(np.where(part == Part.VALIDATION, int(Part.TRAIN), part) for part in (self.interactions, self.requests))
+        )
+
 
 def split(behaviour: Behaviour, rule: Split, *, on_requests: bool) -> Parts:
     """Assign the parts.

@@ -42,13 +42,13 @@ def test_signatures_are_the_four_of_the_design(model_folder: Path) -> None:
     command = [sys.executable, "-c", code, str(model_folder / "1")]
     found = subprocess.run(command, capture_output=True, text=True, check=False, env=plain)
     assert found.returncode == 0, found.stderr
-    history = ["history_age_seconds", "history_dwell_seconds", "history_ids", "language"]
+    history = ["history_age_seconds", "history_dwell_seconds", "history_ids", "language", "time_seconds"]
     recommend = [sorted([*history, "exclude_ids"]), ["ids", "scores"]]
     assert json.loads(found.stdout) == {
         "recommend": recommend,
         "serving_default": recommend,
         "rank": [sorted([*history, "candidate_ids"]), ["scores"]],
-        "embed_items": [["body", "category", "item_id", "language", "title"], ["embedding"]],
+        "embed_items": [["body", "category", "item_id", "language", "tags", "title"], ["embedding"]],
         "embed_users": [history, ["embedding"]],
     }
 
@@ -75,6 +75,32 @@ def test_an_export_that_answers_differently_publishes_nothing(
         export(Run.open(run_folder), tmp_path / "model")
     assert versions(tmp_path / "model") == []
     assert list((tmp_path / "model").iterdir()) == []
+
+
+def test_two_stages_are_one_graph_with_the_same_signatures(ranked_run_folder: Path, tmp_path: Path) -> None:
+    # The check inside compares the order, the scores and the probabilities with the Python model's.
+    version = export(Run.open(ranked_run_folder), tmp_path / "model")
+    from towers.runtime import tf
+
+    model = tf.saved_model.load(str(version))
+    assert sorted(model.signatures["rank"].structured_outputs) == ["click", "scores"]
+    assert sorted(model.signatures["recommend"].structured_outputs) == ["ids", "scores"]
+
+
+def test_a_second_stage_that_answers_differently_publishes_nothing(
+    ranked_run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = pipelines.export.recommender
+
+    def broken(*arguments: object) -> object:
+        module = real(*arguments)  # type: ignore[arg-type]
+        module.ranker.appeal.assign(module.ranker.appeal[::-1])
+        return module
+
+    monkeypatch.setattr(pipelines.export, "recommender", broken)
+    with pytest.raises(AssertionError, match="differs from the Python model"):
+        export(Run.open(ranked_run_folder), tmp_path / "model")
+    assert versions(tmp_path / "model") == []
 
 
 def test_infinite_weights_publish_nothing(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

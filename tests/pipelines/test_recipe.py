@@ -106,7 +106,10 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path, content: str) -> None:
         ("training: {learning_rate: .nan}", "training.learning_rate: "),
         ("features: {text: minilm}", "features.text: "),
         ("features: {category: 1}", "features.category: input should be a valid boolean"),
-        ("features: {text: null, category: false, item_id: false}", "one of text, category and item_id must be in use"),
+        (
+            "features: {text: null, category: false, item_id: false}",
+            "one of text, category, tags and item_id must be in use",
+        ),
         ("towers: 3", "towers: "),
         ("1: {}", "1"),
         ("training: {epochs: 0, batch_size: 1}", "(and 1 more)"),

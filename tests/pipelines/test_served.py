@@ -33,15 +33,14 @@ def request(data: Prepared, user: int) -> dict[str, Any]:
         "history_age_seconds": [float(end - at) for at in log.at[rows]],
         "history_dwell_seconds": [float(dwell) for dwell in log.dwell[rows]],
         "language": str(log.user_language[user]),
+        "time_seconds": end,
         "exclude_ids": [""],
     }
 
 
 def as_arrays(request: dict[str, Any]) -> dict[str, np.ndarray]:
-    return {
-        name: np.array([value], dtype=object if name.endswith("ids") or name == "language" else np.float32)
-        for name, value in request.items()
-    }
+    kinds = {"time_seconds": np.int64, "history_age_seconds": np.float32, "history_dwell_seconds": np.float32}
+    return {name: np.array([value], dtype=kinds.get(name, object)) for name, value in request.items()}
 
 
 def test_rest_grpc_and_the_python_model_give_the_same_feed(

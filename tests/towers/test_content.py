@@ -13,13 +13,14 @@ def inputs(rows: int = 5, width: int = 6) -> dict[str, tf.Tensor]:
     return {
         "text": tf.constant(text / np.linalg.norm(text, axis=1, keepdims=True)),
         "category": tf.constant([0, 1, 2, 1, 2][:rows]),
+        "tags": tf.constant([[0, 0], [1, 0], [1, 3], [2, 0], [3, 1]][:rows]),
         "language": tf.constant([0, 1, 1, 2, 2][:rows]),
         "item": tf.constant([0, 1, 2, 3, 4][:rows]),
     }
 
 
 def full_tower(**changes: object) -> ContentTower:
-    settings = {"width": 6, "categories": 2, "languages": 2, "items": 4, **changes}
+    settings = {"width": 6, "categories": 2, "tags": 3, "languages": 2, "items": 4, **changes}
     tower = ContentTower(**settings)  # type: ignore[arg-type]
     tower.build({"text": (None, 6)})
     return tower
@@ -42,7 +43,7 @@ def test_the_unknown_adds_nothing_however_the_tables_are_trained() -> None:
     for table in tower.embeddings.values():
         table.assign(tf.ones(table.shape))
     given = inputs()
-    unknown = {**given, **{name: tf.zeros(5, tf.int32) for name in ("category", "language", "item")}}
+    unknown = {**given, **{name: tf.zeros_like(given[name]) for name in ("category", "tags", "language", "item")}}
     np.testing.assert_allclose(tower(unknown).numpy(), given["text"].numpy(), atol=1e-6)
     assert not np.allclose(tower(given).numpy()[1:], given["text"].numpy()[1:])
 
@@ -77,5 +78,19 @@ def test_a_kept_projection_is_not_trainable() -> None:
 
 
 def test_a_tower_without_inputs_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one of text, category and id"):
+    with pytest.raises(ValueError, match="at least one of text, category, tags and id"):
         ContentTower(6, use_text=False, languages=3)
+
+
+def test_tags_add_the_mean_of_theirs_in_any_order() -> None:
+    tower = full_tower()
+    given = inputs()
+    before = tower(given).numpy()
+    values = np.random.default_rng(1).normal(size=(4, 6)).astype(np.float32)
+    tower.embeddings["tags"].assign(values)
+    added = tower(given).numpy() - before
+    np.testing.assert_allclose(added[0], 0, atol=1e-6)
+    np.testing.assert_allclose(added[1], values[1], atol=1e-6)
+    np.testing.assert_allclose(added[2], (values[1] + values[3]) / 2, atol=1e-6)
+    turned = {**given, "tags": tf.reverse(given["tags"], [1])}
+    np.testing.assert_allclose(tower(turned).numpy(), tower(given).numpy(), atol=1e-6)

@@ -7,8 +7,10 @@ import pytest
 
 from towers.behaviour import BehaviourTower
 from towers.content import ContentTower
+from towers.ranker import RankingTower
 from towers.recommender import Recommender
 from towers.runtime import seed_everything, tf
+from towers.served_ranker import ServedRanker
 from towers.text import TextEncoder
 
 ITEMS = [f"i{number:02}" for number in range(20)]
@@ -36,6 +38,7 @@ def served(tiny_preset: str) -> Recommender:
         on_offer=np.array([item != "i19" for item in ITEMS]),
         items=ITEMS,
         categories=["food", "weather"],
+        tags=["rain"],
         languages=["de", "en"],
         history=HISTORY,
         top_k=8,
@@ -53,6 +56,7 @@ def request(history: list[list[str]], languages: list[str], **extra: list[list[s
         "history_age_seconds": tf.constant(age * known, tf.float32),
         "history_dwell_seconds": tf.constant(10.0 * known, tf.float32),
         "language": tf.constant(languages),
+        "time_seconds": tf.zeros(len(history), tf.int64),
         **{
             name: tf.constant(np.array(value, dtype=object).reshape(len(history), -1), tf.string)
             for name, value in extra.items()
@@ -113,7 +117,7 @@ def test_padding_and_unknown_ids_may_stand_anywhere(served: Recommender) -> None
 
 def test_only_the_last_events_of_a_long_history_count(served: Recommender) -> None:
     given = request([ITEMS[:9]], ["en"])
-    tail = {name: value[:, -HISTORY:] if name != "language" else value for name, value in given.items()}
+    tail = {name: value[:, -HISTORY:] if name.startswith("history") else value for name, value in given.items()}
     long, short = (numpy(served.embed_users(**each))["embedding"] for each in (given, tail))
     np.testing.assert_allclose(long, short, atol=1e-6)
     # But everything given is left out of the recommendations.
@@ -135,6 +139,7 @@ def test_new_items_are_embedded_from_what_is_known_of_them(served: Recommender) 
         "body": ["rain", "rain", ""],
         "language": ["en", "en", ""],
         "category": ["weather", "weather", "no such category"],
+        "tags": [["rain", ""], ["", "rain"], ["no such tag", ""]],
     }
     found = numpy(served.embed_items(**{name: tf.constant(value) for name, value in rows.items()}))["embedding"]
     id_part = served._towers.content.embeddings["item"].numpy()[6]
@@ -162,7 +167,73 @@ def test_an_empty_index_is_refused(served: Recommender) -> None:
             on_offer=np.zeros(0, bool),
             items=[],
             categories=[],
+            tags=[],
             languages=[],
             history=HISTORY,
             top_k=8,
         )
+
+
+@pytest.fixture(scope="module")
+def two_stage(served: Recommender) -> Recommender:
+    """The same towers with a second stage that prefers what is appealing, fresh and of the user's categories."""
+    rng = np.random.default_rng(9)
+    tower = RankingTower(("click", "read"), features=("retrieval", "category", "appeal", "freshness"), crosses=1)
+    tower.build({"user": (None, WIDTH)})
+    for weight in tower.trainable_weights:
+        weight.assign(rng.normal(scale=0.3, size=weight.shape))
+    tower.calibrate([0.5, 1.0], [-1.0, 0.0])
+    rows = len(ITEMS) + 1
+    ranker = ServedRanker(
+        tower,
+        category=np.arange(rows) % 3,
+        tags=np.arange(rows)[:, None] % 2,
+        appeal=rng.normal(size=rows),
+        clicks=np.zeros(rows),
+        click_rate=np.zeros(rows),
+        published_at=np.arange(rows) * 3600,
+        retrieve=6,
+    )
+    settings = {"item_ids": ITEMS, "items": ITEMS, "categories": ["food", "weather"], "tags": ["rain"]}
+    return Recommender(
+        served._towers.content,
+        served._towers.behaviour,
+        served._towers.encoder,
+        **settings,
+        embeddings=served.embeddings.numpy()[1:],
+        on_offer=served.on_offer.numpy()[1:],
+        languages=["de", "en"],
+        history=HISTORY,
+        top_k=4,
+        ranker=ranker,
+    )
+
+
+def test_the_second_stage_orders_what_the_first_retrieves(served: Recommender, two_stage: Recommender) -> None:
+    given = request([["i01", "i02"], []], ["en", ""], exclude_ids=[["i03", ""], ["", "i00"]])
+    given["time_seconds"] = tf.constant([90_000, 0], tf.int64)
+    found, first = numpy(two_stage.recommend(**given)), numpy(served.recommend(**given))
+    retrieved = first["ids"][:, :6]
+    context = {name: value for name, value in given.items() if name != "exclude_ids"}
+    scores = numpy(two_stage.rank(**context, candidate_ids=tf.constant(retrieved)))["scores"]
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :4]
+    np.testing.assert_array_equal(found["ids"], np.take_along_axis(retrieved, order, axis=1))
+    np.testing.assert_allclose(found["scores"], np.take_along_axis(scores, order, axis=1), rtol=1e-5, atol=1e-5)
+    assert found["ids"].tolist() != retrieved[:, :4].tolist()
+
+
+def test_rank_gives_a_probability_for_every_task(two_stage: Recommender) -> None:
+    given = request([["i01", "i02"]], ["de"])
+    candidates = ["i09", "", "no such item", "i00", "i19"]
+    found = numpy(two_stage.rank(**given, candidate_ids=tf.constant([candidates])))
+    assert sorted(found) == ["click", "read", "scores"]
+    np.testing.assert_array_equal(found["click"][0, 1:3], 0)
+    known = found["click"][0, [0, 3, 4]]
+    np.testing.assert_allclose(found["scores"][0, [0, 3, 4]], np.log(known / (1 - known)), rtol=1e-4)
+
+
+def test_freshness_counts_only_where_the_time_is_known(two_stage: Recommender) -> None:
+    given = request([["i01"], ["i01"], ["i01"]], ["de"] * 3)
+    given["time_seconds"] = tf.constant([0, 80_000, 800_000], tf.int64)
+    scores = numpy(two_stage.rank(**given, candidate_ids=tf.constant([["i05", "i06"]] * 3)))["scores"]
+    assert len({round(float(row[0]), 4) for row in scores}) == 3

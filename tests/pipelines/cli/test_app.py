@@ -60,7 +60,7 @@ def run_folder(tmp_path: Path, dataset: Path) -> Path:
     folder.mkdir()
     (folder / "recipe.yaml").write_text("")
     (folder / "model.weights.h5").write_text("")
-    (folder / "vocabulary.json").write_text(json.dumps({"categories": [], "languages": [], "items": []}))
+    (folder / "vocabulary.json").write_text(json.dumps({"categories": [], "tags": [], "languages": [], "items": []}))
     origin = {"dataset": str(dataset), "dataset_name": "d", "first_at": None, "last_at": None, "platform": "any"}
     (folder / "origin.json").write_text(json.dumps(origin | {"versions": {}}))
     return folder

@@ -1,0 +1,73 @@
+"""The second stage inside the served graph."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from towers.ranker import RankingTower
+from towers.ranking_features import Candidates, RankedItems, ranking_features
+from towers.runtime import tf
+
+_HOUR = 3600.0
+
+
+class ServedRanker(tf.Module):
+    """A trained ranking tower with what it is told of each item of the index, as of the export.
+
+    Popularity does not move after the export: a fresh one comes with the next version.
+
+    Args:
+        tower: The trained tower.
+        category: (N + 1,) int32. Row 0 of every table is no item.
+        tags: (N + 1, T) int32.
+        appeal, clicks, click_rate: (N + 1,) float32.
+        published_at: (N + 1,) int64, seconds since 1970, 0 for unknown.
+        retrieve: Candidates that the first stage hands over.
+    """
+
+    def __init__(
+        self,
+        tower: RankingTower,
+        *,
+        category: np.ndarray,
+        tags: np.ndarray,
+        appeal: np.ndarray,
+        clicks: np.ndarray,
+        click_rate: np.ndarray,
+        published_at: np.ndarray,
+        retrieve: int,
+    ) -> None:
+        super().__init__(name="ranker")
+        self._kept = SimpleNamespace(tower=tower)  # out of tf.Module's sight, like the other towers
+        self.tasks = tower.tasks
+        self.retrieve = retrieve
+        self.weights = [weight.value for weight in tower.weights]
+        self.category = tf.Variable(category, trainable=False, dtype=tf.int32, name="category")
+        self.tags = tf.Variable(tags, trainable=False, dtype=tf.int32, name="tags")
+        self.appeal = tf.Variable(appeal, trainable=False, dtype=tf.float32, name="appeal")
+        self.clicks = tf.Variable(clicks, trainable=False, dtype=tf.float32, name="clicks")
+        self.click_rate = tf.Variable(click_rate, trainable=False, dtype=tf.float32, name="click_rate")
+        self.published_at = tf.Variable(published_at, trainable=False, dtype=tf.int64, name="published_at")
+
+    def log_odds(
+        self, user_BxD: tf.Tensor, history_BxH: tf.Tensor, item_BxC: tf.Tensor, time_B: tf.Tensor, embeddings: tf.Tensor
+    ) -> tf.Tensor:
+        """Calibrated log-odds (B, C, tasks) of `item_BxC`, rows of the index, at `time_B` int64 seconds since 1970.
+
+        A time of 0 is not known, and no item is fresher than another then.
+        """
+        published_BxC = tf.gather(self.published_at, item_BxC)
+        age_BxC = tf.cast(tf.maximum(time_B[:, None] - published_BxC, 0), tf.float32) / _HOUR
+        known_BxC = (published_BxC != 0) & (time_B[:, None] > 0)
+        candidates = Candidates(
+            item_BxC,
+            tf.gather(self.clicks, item_BxC),
+            tf.gather(self.click_rate, item_BxC),
+            tf.where(known_BxC, age_BxC, -1.0),
+        )
+        items = RankedItems(tf.convert_to_tensor(embeddings), self.category, self.tags, self.appeal)
+        features_BxCxF = ranking_features(user_BxD, history_BxH, candidates, items)
+        found_BxCxD = tf.gather(embeddings, item_BxC)
+        return self._kept.tower.log_odds({"features": features_BxCxF, "user": user_BxD, "items": found_BxCxD})
