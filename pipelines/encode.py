@@ -39,7 +39,7 @@ def load_encoder(text: Text) -> Any:
     from towers.text import TextEncoder
 
     try:
-        return TextEncoder(location, text.max_tokens)
+        return TextEncoder(location, text.max_tokens, pooling=text.pooling)
     except Exception as error:  # keras-hub and the hubs' clients raise many kinds
         if _is_connection_failure(error):
             raise BadInput(
@@ -65,18 +65,29 @@ def _is_connection_failure(error: BaseException | None) -> bool:
 
 
 def text_vectors(texts: np.ndarray, text: Text) -> np.ndarray:
-    """(N,) texts to (N, T) float32 vectors by the frozen encoder; computed once per distinct text and kept on disk.
+    """(N,) texts to (N, T) float32 vectors by the frozen encoder; computed once per distinct text and kept on disk."""
+    return encode(
+        texts, lambda: load_encoder(text), f"{fingerprint(locate_preset(text.preset))} {text.max_tokens} {text.pooling}"
+    )
+
+
+def encode(texts: np.ndarray, encoder: Any, version: str) -> np.ndarray:
+    """(N,) texts to (N, T) float32 vectors, computed once per distinct text and kept on disk.
 
     Texts are encoded in order of length, so that little of the work is padding.
+
+    Args:
+        encoder: A `towers.text.TextEncoder`, or a function that loads one if it is needed.
+        version: Names the encoder's weights and settings, so that vectors of two are never mixed.
     """
     distinct, place = np.unique(texts.astype(str), return_inverse=True)
-    key = hashlib.sha256(f"{fingerprint(locate_preset(text.preset))} {text.max_tokens}\n".encode())
+    key = hashlib.sha256(f"{version}\n".encode())
     for value in distinct:
         key.update(value.encode("utf-8", "surrogatepass") + b"\0")
     path = cache_folder() / "text" / f"{key.hexdigest()[:32]}.npy"
     if path.exists():
         return np.load(path, allow_pickle=False)[place]
-    vectors = _encode(distinct, load_encoder(text))
+    vectors = _encode(distinct, encoder if hasattr(encoder, "encode") else encoder())
     with atomic_file(path) as draft, draft.open("wb") as file:
         np.save(file, vectors, allow_pickle=False)
     return vectors[place]

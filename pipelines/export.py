@@ -70,11 +70,12 @@ def recommender(
     """The `towers.recommender.Recommender` of a run; `on_offer` (N,) bool is what it recommends of the catalogue."""
     from towers.recommender import Recommender
 
-    text = run.recipe.features.text
+    text, top = run.recipe.features.text, first.model.text_top
+    encoder = top.encoder.value if top is not None else None if text is None else load_encoder(text)
     return Recommender(
         first.model.content,
         first.model.behaviour,
-        None if text is None else load_encoder(text),
+        encoder,
         item_ids=list(data.catalogue.ids),
         embeddings=first.items,
         on_offer=on_offer,

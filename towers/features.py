@@ -14,12 +14,12 @@ class ItemTable:
     """Inputs of the content tower for a catalogue, row by row; row 0 is padding and unknown.
 
     Args:
-        text: (N + 1, T) float32, the text encoder's vectors; T may be 0 where text is not used.
+        text: (N + 1, T) float32, the text encoder's vectors, which fine-tuning renews; T may be 0 where it is not used.
         category, language, item: (N + 1,) int32, places in the vocabularies, 0 for unknown.
         tags: (N + 1, T) int32, likewise; 0 for none.
     """
 
-    text: tf.Tensor
+    text: tf.Variable
     category: tf.Tensor
     tags: tf.Tensor
     language: tf.Tensor
@@ -39,7 +39,7 @@ class ItemTable:
         if text[0].any() or category[0] or tags[0].any() or language[0] or item[0]:
             raise ValueError("row 0 of an item table is padding and must be zero")
         return cls(
-            tf.constant(text, tf.float32),
+            tf.Variable(text, trainable=False, dtype=tf.float32),
             tf.constant(category, tf.int32),
             tf.constant(tags, tf.int32),
             tf.constant(language, tf.int32),

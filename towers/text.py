@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from towers.runtime import keras, keras_hub, tf
 
 
 class TextEncoder(keras.layers.Layer):
-    """A keras-hub backbone with mean pooling over the tokens of a text.
+    """A keras-hub backbone whose last hidden states are pooled to one vector a text.
 
-    The vector is the mean of the backbone's last hidden states over the tokens that are not padding, scaled to unit
-    length (Sentence-BERT, Reimers and Gurevych 2019).
+    The vector is the mean of the hidden states over the tokens that are not padding, or the first token's, scaled to
+    unit length (Sentence-BERT, Reimers and Gurevych 2019).
+
+    The transformer's layers can be run in two parts, `lower` and `upper`, so that what is below a frozen layer need be
+    computed only once for each text.
 
     Does not encode title and body apart: `join_fields` makes one text of them. Does not download anything where the
     preset is a folder.
@@ -19,6 +22,7 @@ class TextEncoder(keras.layers.Layer):
     Args:
         preset: A folder or name that keras-hub's `from_preset` takes.
         max_tokens: L, tokens kept of a text, the two special ones included.
+        pooling: "mean", or "cls" for the first token, which suits presets that were trained that way.
 
     Call arguments: a dict of `token_ids` and `padding_mask` (B, L) as `tokenize` returns it. Returns: (B, D) float32.
 
@@ -28,9 +32,12 @@ class TextEncoder(keras.layers.Layer):
         TensorShape([1, 128])
     """
 
-    def __init__(self, preset: str, max_tokens: int, **kwargs: Any) -> None:
+    def __init__(
+        self, preset: str, max_tokens: int, *, pooling: Literal["mean", "cls"] = "mean", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.preset = preset
+        self.pooling = pooling
         self.max_tokens = max_tokens
         preprocessor = keras_hub.models.TextClassifierPreprocessor.from_preset(preset, sequence_length=max_tokens)
         tokenizer = preprocessor.tokenizer
@@ -48,10 +55,34 @@ class TextEncoder(keras.layers.Layer):
         return self.preprocessor(text)
 
     def call(self, tokens: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        states_BxLxD = _hidden_states(self.backbone(tokens, training=training))
-        mask_BxLx1 = tf.cast(tokens["padding_mask"], states_BxLxD.dtype)[:, :, None]
+        return self.pool(_hidden_states(self.backbone(tokens, training=training)), tokens["padding_mask"])
+
+    def pool(self, states_BxLxD: tf.Tensor, mask_BxL: tf.Tensor) -> tf.Tensor:
+        """Hidden states of a text's tokens to its vector (B, D), of unit length."""
+        if self.pooling == "cls":
+            return tf.math.l2_normalize(states_BxLxD[:, 0], axis=-1)
+        mask_BxLx1 = tf.cast(mask_BxL, states_BxLxD.dtype)[:, :, None]
         mean_BxD = tf.reduce_sum(states_BxLxD * mask_BxLx1, axis=1) / tf.reduce_sum(mask_BxLx1, axis=1)
         return tf.math.l2_normalize(mean_BxD, axis=-1)
+
+    @property
+    def layers_count(self) -> int:
+        """Transformer layers that can be run one by one; 0 where the backbone is not built that way."""
+        layers = getattr(self.backbone, "transformer_layers", [])
+        return len(layers) if all(isinstance(layer, keras_hub.layers.TransformerEncoder) for layer in layers) else 0
+
+    def lower(self, cut: int) -> keras.Model:
+        """The backbone up to and without layer `cut`, as a model from tokens to hidden states (B, L, D)."""
+        layers = self.backbone.transformer_layers
+        inside = layers[cut - 1].output if cut else layers[0].input
+        return keras.Model(self.backbone.input, inside[0] if isinstance(inside, list | tuple) else inside)
+
+    def upper(self, states_BxLxD: tf.Tensor, mask_BxL: tf.Tensor, cut: int, training: bool = False) -> tf.Tensor:
+        """Hidden states below layer `cut` to vectors (B, D)."""
+        mask_BxL = tf.cast(mask_BxL, tf.int32)
+        for layer in self.backbone.transformer_layers[cut:]:
+            states_BxLxD = layer(states_BxLxD, padding_mask=mask_BxL, training=training)
+        return self.pool(states_BxLxD, mask_BxL)
 
     def encode(self, text: tf.Tensor) -> tf.Tensor:
         """(B,) strings to (B, D) vectors of unit length. An empty text gets the zero vector: nothing is known of it."""

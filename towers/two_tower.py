@@ -7,6 +7,7 @@ from typing import Any
 from towers.behaviour import BehaviourTower
 from towers.content import ContentTower
 from towers.features import ItemTable
+from towers.finetuning import TextTop
 from towers.runtime import keras, tf, tfrs
 
 
@@ -21,12 +22,15 @@ class TwoTower(keras.Model):
 
     A row with no shown negatives adds nothing to the second loss, so interaction logs without impressions work too.
 
-    Does not hold the text encoder: items come from an `ItemTable` of text vectors that were encoded once.
+    Items come from an `ItemTable` of text vectors that were encoded once. With a `text_top`, the items that a batch
+    names in `encoded` are encoded by it, each once however often it occurs, and gradients reach its thawed layers; all
+    others keep the vector of the table.
 
     Args:
         content: Candidate tower.
         behaviour: Query tower.
         items: What is known of each item of the catalogue.
+        text_top: The upper layers of the text encoder, where they are fine-tuned.
         in_batch_weight, shown_weight: Weights of the two losses.
 
     Call arguments: a dict with
@@ -34,7 +38,9 @@ class TwoTower(keras.Model):
         `age_seconds`, `dwell_seconds` (B, H) float32, `language` (B,) int32.
         `positive` (B,) int32, `shown` (B, M) int32 (0 for padding), `probability` (B,) float32: share of the training
         positives that are this item. Only `call` without a loss works without these three.
-    Returns: the users' embeddings (B, D).
+        `encoded` (U,) int32, `states` (T, D) float32, `lengths` (U,) int32: with a `text_top` in training, the items to
+        encode and their hidden states, as `pipelines.text_states` gives them.
+    Returns: the users' embeddings (B, D); in training with `encoded`, also what was encoded.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class TwoTower(keras.Model):
         behaviour: BehaviourTower,
         items: ItemTable,
         *,
+        text_top: TextTop | None = None,
         in_batch_weight: float = 1.0,
         shown_weight: float = 1.0,
         **kwargs: Any,
@@ -53,6 +60,7 @@ class TwoTower(keras.Model):
         self.content = content
         self.behaviour = behaviour
         self.items = items
+        self.text_top = text_top
         self.in_batch_weight = in_batch_weight
         self.shown_weight = shown_weight
         # One graph for all callers; a new one per caller would be traced again and again.
@@ -65,15 +73,29 @@ class TwoTower(keras.Model):
         self.content.build({"text": (None, self.items.text.shape[-1])})
         self.behaviour.build({"history": (*shapes["history"], self.content.width)})
 
-    def embed_items(self, index: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Rows of the item table (...) to embeddings (..., D); row 0, the padding, is the zero vector."""
-        known = tf.cast(index > 0, tf.float32)[..., None]
-        return self.content(self.items.gather(index), training=training) * known
+    def embed_items(
+        self, index: tf.Tensor, training: bool = False, fresh: tuple[tf.Tensor, tf.Tensor] | None = None
+    ) -> tf.Tensor:
+        """Rows of the item table (...) to embeddings (..., D); row 0, the padding, is the zero vector.
 
-    def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        return self.behaviour(
+        Args:
+            fresh: Rows (U,) and their new text vectors (U, T), which count instead of the table's.
+        """
+        known = tf.cast(index > 0, tf.float32)[..., None]
+        inputs = self.items.gather(index)
+        if fresh is not None:
+            rows_U, vectors_UxT = fresh
+            places = tf.range(1, tf.shape(rows_U)[0] + 1)
+            place = tf.gather(tf.scatter_nd(rows_U[:, None], places, [self.items.rows]), index)
+            renewed = tf.gather(vectors_UxT, tf.maximum(place - 1, 0))
+            inputs["text"] = tf.where((place > 0)[..., None], renewed, inputs["text"])
+        return self.content(inputs, training=training) * known
+
+    def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> Any:
+        fresh = self._encode(batch, training) if training else None
+        user_BxD = self.behaviour(
             {
-                "history": self.embed_items(batch["history"], training=training),
+                "history": self.embed_items(batch["history"], training=training, fresh=fresh),
                 "present": batch["history"] > 0,
                 "age_seconds": batch["age_seconds"],
                 "dwell_seconds": batch["dwell_seconds"],
@@ -81,6 +103,13 @@ class TwoTower(keras.Model):
             },
             training=training,
         )
+        # The loss needs the same vectors: an article is encoded once a step.
+        return user_BxD if fresh is None else (user_BxD, fresh)
+
+    def _encode(self, batch: dict[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, tf.Tensor] | None:
+        if self.text_top is None or "encoded" not in batch:
+            return None
+        return batch["encoded"], self.text_top(batch["states"], batch["lengths"], training=training)
 
     def compute_loss(
         self,
@@ -90,9 +119,10 @@ class TwoTower(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> tf.Tensor:
-        """Mean loss per row of the batch. `x` is the batch and `y_pred` the users' embeddings."""
-        batch, user_BxD = x, y_pred
-        positive_BxD = self.embed_items(batch["positive"], training=training)
+        """Mean loss per row of the batch. `x` is the batch and `y_pred` what `call` returned."""
+        batch = x
+        user_BxD, fresh = y_pred if isinstance(y_pred, tuple) else (y_pred, None)
+        positive_BxD = self.embed_items(batch["positive"], training=training, fresh=fresh)
         rows = tf.cast(tf.shape(user_BxD)[0], tf.float32)
         loss = tf.constant(0.0)
         if self.in_batch_weight > 0:
@@ -100,7 +130,7 @@ class TwoTower(keras.Model):
                 user_BxD, positive_BxD, sample_weight, batch["probability"], batch["positive"], unseen(batch)
             )
         if self.shown_weight > 0:
-            shown_NxD = self.embed_items(tf.reshape(batch["shown"], [-1]), training=training)
+            shown_NxD = self.embed_items(tf.reshape(batch["shown"], [-1]), training=training, fresh=fresh)
             candidates_CxD = tf.concat([positive_BxD, shown_NxD], axis=0)
             loss += self.shown_weight * self._shown(
                 user_BxD, candidates_CxD, sample_weight, None, None, own_slate(batch["shown"])

@@ -127,8 +127,8 @@ def test_splitting_changes_nothing(made: Any) -> None:
     np.testing.assert_array_equal(before.at, log.at)
 
 
-def test_without_validation_only_the_validation_part_changes(log: Behaviour) -> None:
-    parts = split(log, Split(by="time", validation=0.2, test=0.2), on_requests=True)
+def test_without_validation_only_the_validation_part_changes(made: Any) -> None:
+    parts = split(made.behaviour, Split(by="time", validation=0.2, test=0.2), on_requests=True)
     merged = parts.without_validation()
     for old, new in ((parts.interactions, merged.interactions), (parts.requests, merged.requests)):
         assert set(new) == {Part.TRAIN, Part.TEST}

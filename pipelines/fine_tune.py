@@ -1,0 +1,103 @@
+"""Carries out a fine-tuning schedule while the two-tower model trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.progress import say
+from pipelines.recipe import FineTuning, Recipe
+from pipelines.text_states import text_states
+
+
+class FineTuner:
+    """Thaws the text encoder's layers on time, and gives every batch the articles to encode.
+
+    Args:
+        model: A built `TwoTower` with a `text_top`.
+        schedule: What thaws when.
+        texts: (N,) texts of the catalogue.
+        folder: For the frozen layers' output; the caller removes it.
+    """
+
+    def __init__(self, model: Any, schedule: FineTuning, texts: np.ndarray, folder: Path) -> None:
+        self.model, self.schedule = model, schedule
+        self.top = model.text_top
+        self.states = text_states(texts, self.top.encoder.value, self.top.cut, folder)
+        self._thawed: int | None = None
+        self._start: list[np.ndarray] = []
+
+    def variables(self) -> list[Any]:
+        """All that is ever trained: an optimizer must know them from the start."""
+        self.top.thaw(self.top.cut)
+        found = list(self.model.trainable_variables)
+        self.top.thaw(None)
+        return found
+
+    def begin(self, epoch: int) -> None:
+        """Thaw what the schedule thaws in this epoch."""
+        first = self.schedule.lowest_thawed(epoch)
+        if first != self._thawed:
+            self._thawed = first
+            self.top.thaw(first)
+            # Keras keeps training what was trainable when its train function was made, and says nothing.
+            self.model.make_train_function(force=True)
+            trained = sum(int(np.prod(weight.shape)) for weight in self.top.trainable_weights)
+            say(f"epoch {epoch}: layer {first} of the text encoder and those above are trained ({trained:,} weights)")
+        self._start = [weight.numpy() for weight in self.top.trainable_weights]
+
+    def add_to(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The batch with the articles that its step encodes, each once."""
+        if self._thawed is None:
+            return batch
+        parts = [batch["positive"], batch["shown"].ravel()]
+        if self.schedule.encode == "all":
+            parts.append(batch["history"].ravel())
+        rows = np.unique(np.concatenate(parts))
+        return {**batch, **self.states.of(rows[rows > 0])}
+
+    def end(self) -> None:
+        """Renew the vectors of all articles.
+
+        Raises:
+            AssertionError: An epoch has moved none of the weights that it should have.
+        """
+        if self._thawed is not None:
+            now = [weight.numpy() for weight in self.top.trainable_weights]
+            still = sum(np.array_equal(old, new) for old, new in zip(self._start, now, strict=True))
+            if still == len(now):
+                raise AssertionError("the thawed layers were trained for an epoch, but no weight has moved")
+        self.renew()
+
+    def renew(self) -> None:
+        """Encode all articles with the layers as they are."""
+        from towers.runtime import tf
+
+        encode = tf.function(lambda values, lengths: self.top(values, lengths, training=False), reduce_retracing=True)
+        vectors = self.model.items.text.numpy()
+        for rows in self.states.blocks():
+            given = self.states.of(rows)
+            vectors[given["encoded"]] = encode(given["states"], given["lengths"]).numpy()
+        if not np.isfinite(vectors).all():
+            raise AssertionError("the text encoder returned values that are not finite")
+        self.model.items.text.assign(vectors)
+
+
+def optimizer_for(recipe: Recipe, model: Any) -> Any:
+    """AdamW as the recipe has it, with the text encoder's layers at their own learning rates."""
+    from towers.finetuning import LayerwiseAdamW, WarmUp, layer_factors
+
+    settings, schedule = recipe.training, recipe.fine_tuning
+    rate: Any = settings.learning_rate
+    factors: dict[str, float] = {}
+    if schedule is not None:
+        factors = layer_factors(model.text_top, schedule.learning_rate / settings.learning_rate, schedule.decay)
+        rate = WarmUp(settings.learning_rate, schedule.warmup_steps)
+    return LayerwiseAdamW(
+        rate,
+        factor=lambda path: factors.get(path, 1.0),
+        weight_decay=settings.weight_decay,
+        without_decay=("bias", "scale", "coefficients", "gamma", "beta"),
+    )

@@ -1,0 +1,88 @@
+"""What the frozen lower layers of a text encoder make of every article, computed once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.progress import track
+
+_BATCH = 64
+# Tokens of the texts that are encoded at once, so that long and short ones take alike.
+_TOKENS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class TextStates:
+    """Hidden states of N texts end to end, without padding; row 0 is no text.
+
+    Attributes:
+        values: (T, D) float32, on disk; the system keeps in memory what is used.
+        begin: (N + 1,) where each row begins.
+        lengths: (N + 1,) its tokens.
+    """
+
+    values: np.ndarray
+    begin: np.ndarray
+    lengths: np.ndarray
+
+    def of(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """The states of distinct `rows`, shortest first, as the two-tower model takes them."""
+        rows = rows[np.argsort(self.lengths[rows], kind="stable")]
+        lengths = self.lengths[rows]
+        ends = np.cumsum(lengths)
+        place = np.arange(lengths.sum()) + np.repeat(self.begin[rows] - (ends - lengths), lengths)
+        return {
+            "encoded": rows.astype(np.int32),
+            "states": np.asarray(self.values[place]),
+            "lengths": lengths.astype(np.int32),
+        }
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """All rows from 1, by length, as many at once as make a fair batch."""
+        lengths = self.lengths[1:]
+        order = np.argsort(lengths, kind="stable") + 1
+        start = 0
+        while start < len(order):
+            longest = max(1, int(lengths[order[min(start + _BATCH, len(order)) - 1] - 1]))
+            size = max(8, _TOKENS_AT_ONCE // longest)
+            yield order[start : start + size]
+            start += size
+
+
+def text_states(texts: np.ndarray, encoder: Any, cut: int, folder: Path) -> TextStates:
+    """Run the layers below `cut` over (N,) texts; the values are kept in a file in `folder`."""
+    from towers.runtime import tf
+
+    lower = encoder.lower(cut)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], reduce_retracing=True)
+    def states(text: Any) -> Any:
+        tokens = encoder.tokenize(text)
+        mask = tokens["padding_mask"]
+        longest = tf.reduce_max(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1))
+        mask = tf.cast(mask[:, :longest], tf.bool)
+        found = lower({name: value[:, :longest] for name, value in tokens.items()}, training=False)
+        lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1) * tf.cast(tf.strings.length(text) > 0, tf.int32)
+        return tf.boolean_mask(found, mask & (lengths > 0)[:, None]), lengths
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "states.f32"
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    lengths = np.zeros(len(texts) + 1, np.int64)
+    with path.open("wb") as file:
+        starts = range(0, len(order), _BATCH)
+        for start in track(starts, "encoding texts below the thawed layers", len(starts)):
+            rows = order[start : start + _BATCH]
+            found, length = states(tf.constant([str(text) for text in texts[rows]]))
+            file.write(found.numpy().tobytes())
+            lengths[rows + 1] = length.numpy()
+    total, width = int(lengths.sum()), encoder.width
+    values = np.memmap(path, np.float32, "r", shape=(total, width)) if total else np.zeros((0, width), np.float32)
+    begin = np.zeros(len(texts) + 1, np.int64)
+    begin[order + 1] = np.cumsum(lengths[order + 1]) - lengths[order + 1]  # the file is in order of length
+    return TextStates(values, begin, lengths)

@@ -1,0 +1,164 @@
+"""Fine-tuning of a text encoder's upper layers, in a schedule, each weight at a rate of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from towers.runtime import keras, tf
+from towers.text import TextEncoder
+
+# Groups of similar length in which a batch's texts are encoded; more groups mean less padding and smaller products.
+_GROUPS = 4
+
+
+class TextTop(keras.layers.Layer):
+    """The layers of a text encoder from `cut` on, over the stored output of those below.
+
+    Only these layers are weights of this layer; the encoder that they belong to sees them change.
+
+    Args:
+        encoder: The text encoder; its layers below `cut` never change.
+        cut: The lowest layer that is here.
+        lora_rank: Train a low-rank difference of the queries and values instead of the layers (Hu et al. 2022);
+            None trains the layers.
+
+    Call arguments: `values` (T, D) float32, the hidden states of U texts end to end, and `lengths` (U,) int, their
+    tokens, shortest first. Returns: (U, D) vectors of unit length; zero for a text of no tokens.
+
+    Raises:
+        ValueError: The encoder has no layer `cut`, or its layers cannot be run one by one.
+    """
+
+    def __init__(self, encoder: TextEncoder, cut: int, *, lora_rank: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        count = encoder.layers_count
+        if not count:
+            raise ValueError("the layers of this backbone cannot be run one by one, so they cannot be thawed")
+        if not 0 <= cut < count:
+            raise ValueError(f"the backbone has layers 0 to {count - 1}, not {cut}")
+        self.cut, self.lora_rank = cut, lora_rank
+        self.blocks = list(encoder.backbone.transformer_layers[cut:])
+        if lora_rank is not None:
+            for block in self.blocks:
+                for layer in block._flatten_layers():
+                    if layer.name in ("query", "value") and isinstance(layer, keras.layers.EinsumDense):
+                        layer.enable_lora(lora_rank)
+        # Out of Keras' sight: the frozen part is neither trained nor saved with the model.
+        self.encoder = _Untracked(encoder)
+        self.built = True
+
+    def thaw(self, first: int | None) -> None:
+        """Train layers `first` and above, and freeze the rest; None freezes all."""
+        for number, block in enumerate(self.blocks, start=self.cut):
+            thawed = first is not None and number >= first
+            block.trainable = thawed
+            if thawed and self.lora_rank is not None:
+                for layer in block._flatten_layers(include_self=False):
+                    if not layer._layers and not getattr(layer, "lora_enabled", False):
+                        layer.trainable = False
+
+    def call(self, values: tf.Tensor, lengths: tf.Tensor, training: bool = False) -> tf.Tensor:
+        texts = tf.shape(lengths)[0]
+        states = tf.RaggedTensor.from_row_lengths(values, lengths, validate=False)
+        vectors = []
+        for group in range(_GROUPS):
+            start, end = texts * group // _GROUPS, texts * (group + 1) // _GROUPS
+            found = states[start:end].to_tensor()
+            mask_UxL = tf.sequence_mask(lengths[start:end], tf.shape(found)[1])
+            # A group may be empty, and a text may have no tokens; no layer should meet either.
+            safe_UxL = mask_UxL | tf.equal(tf.range(tf.shape(found)[1]), 0)[None]
+            vector_UxD = self.encoder.value.upper(found, safe_UxL, self.cut, training)
+            vectors.append(vector_UxD * tf.cast(lengths[start:end] > 0, tf.float32)[:, None])
+        return tf.concat(vectors, axis=0)
+
+
+class _Untracked:
+    """Holds a layer where Keras does not look for it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that rises linearly over the first `steps` steps, and stays."""
+
+    def __init__(self, rate: float, steps: int) -> None:
+        super().__init__()
+        self.rate, self.steps = rate, steps
+
+    def __call__(self, step: Any) -> Any:
+        done = (tf.cast(step, tf.float32) + 1.0) / max(1, self.steps)
+        return self.rate * tf.minimum(done, 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"rate": self.rate, "steps": self.steps}
+
+
+class LayerwiseAdamW(keras.optimizers.Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), where a weight has its own learning rate.
+
+    Fine-tuning wants small rates for what was pretrained, smaller ones for its lower layers (Howard and Ruder 2018)
+    and larger ones for what is new. A weight decays at its own rate too.
+
+    Args:
+        learning_rate: A number or a Keras schedule; the rate of a weight whose factor is 1.
+        factor: From a weight's path to the factor of its learning rate.
+        weight_decay: Share of a weight that goes per step, times its learning rate.
+        without_decay: Parts of the paths of weights that do not decay.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        *,
+        factor: Callable[[str], float] = lambda path: 1.0,
+        weight_decay: float = 0.0,
+        without_decay: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self._factor = factor
+        self._decay = weight_decay
+        self._without_decay = tuple(without_decay)
+        self._rates: list[tuple[float, float]] = []
+
+    def build(self, variables: list[Any]) -> None:
+        if not self.built:
+            self._rates = [(self._factor(variable.path), self._decay_of(variable.path)) for variable in variables]
+        super().build(variables)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        # Keras' own optimizers find a variable's slot this way; there is no public one.
+        factor, decay = self._rates[self._get_variable_index(variable)]
+        rate = learning_rate * factor
+        if decay:
+            self.assign_sub(variable, variable * tf.cast(rate * decay, variable.dtype))
+        super().update_step(gradient, variable, rate)
+
+    def _decay_of(self, path: str) -> float:
+        return 0.0 if any(part in path for part in self._without_decay) else self._decay
+
+
+def layer_factors(top: TextTop, rate: float, decay: float) -> dict[str, float]:
+    """Learning-rate factor by the path of a weight of `top`: `rate` for the top layer, times `decay` for each below."""
+    return {
+        weight.path: rate * decay ** (len(top.blocks) - 1 - place)
+        for place, block in enumerate(top.blocks)
+        for weight in block.weights
+    }
+
+
+def check_split(encoder: TextEncoder, cut: int) -> None:
+    """Make sure that `lower` and `upper` together are the encoder.
+
+    Raises:
+        ValueError: They are not: this backbone does more between its layers than run them.
+    """
+    text = tf.constant(["Storm closes the harbour", "Late goal wins the cup"])
+    tokens = encoder.tokenize(text)
+    found = encoder.upper(encoder.lower(cut)(tokens, training=False), tokens["padding_mask"], cut)
+    if not np.allclose(found.numpy(), encoder(tokens).numpy(), atol=1e-4):
+        raise ValueError("the layers of this backbone cannot be run one by one, so they cannot be thawed")
