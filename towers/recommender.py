@@ -13,20 +13,26 @@ from towers.content import ContentTower
 from towers.runtime import tf
 from towers.text import TextEncoder, join_fields
 
-_HISTORY = {
+_REQUEST = {
     "history_ids": tf.TensorSpec([None, None], tf.string, name="history_ids"),
     "history_age_seconds": tf.TensorSpec([None, None], tf.float32, name="history_age_seconds"),
     "history_dwell_seconds": tf.TensorSpec([None, None], tf.float32, name="history_dwell_seconds"),
+    "history_scroll_depth": tf.TensorSpec([None, None], tf.float32, name="history_scroll_depth"),
     "language": tf.TensorSpec([None], tf.string, name="language"),
+    "device": tf.TensorSpec([None], tf.string, name="device"),
+    # Whole seconds, because float32 is off by up to a minute today.
+    "time_seconds": tf.TensorSpec([None], tf.int64, name="time_seconds"),
 }
+_SIGNALS = ("age_seconds", "dwell_seconds", "scroll_depth")
 _ITEM = ("item_id", "title", "body", "language", "category")
 
 
 class Recommender(tf.Module):
     """Both towers, their vocabularies, the tokeniser and an exact index of N items, as four signatures.
 
-    An id, category or language that is not known counts as not given. Padding is "" for ids and 0 for numbers, and
-    may stand anywhere in a row. A history is oldest first; its last H known events are used.
+    An id, category, language or device that is not known counts as not given. Padding is "" for strings and 0 for
+    numbers, and may stand anywhere in a row. A history is oldest first; its last H known events are used. The time of
+    a request, `time_seconds`, is in whole seconds since 1970 (UTC); 0 is unknown.
 
     Args:
         content, behaviour: The trained towers.
@@ -34,7 +40,7 @@ class Recommender(tf.Module):
         item_ids: (N,) ids, sorted: among equal scores the smaller id comes first.
         embeddings: (N, D) the content tower's embeddings of these items.
         on_offer: (N,) bool, which of them may be recommended; the others only serve histories and `rank`.
-        items, categories, languages: The towers' vocabularies; place i is index i + 1.
+        items, categories, languages, devices: The towers' vocabularies; place i is index i + 1.
         history: H, events used.
         top_k: K, items that `recommend` returns; fewer where the catalogue is smaller.
     """
@@ -51,6 +57,7 @@ class Recommender(tf.Module):
         items: Sequence[str],
         categories: Sequence[str],
         languages: Sequence[str],
+        devices: Sequence[str],
         history: int,
         top_k: int,
     ) -> None:
@@ -70,21 +77,22 @@ class Recommender(tf.Module):
         self.on_offer = tf.Variable([False, *on_offer], trainable=False, name="on_offer")
         self.item_ids = tf.Variable(["", *item_ids], trainable=False, name="item_ids")
         self.index = _table(item_ids)
-        self.vocabularies = {"item": _table(items), "category": _table(categories), "language": _table(languages)}
+        vocabularies = {"item": items, "category": categories, "language": languages, "device": devices}
+        self.vocabularies = {name: _table(values) for name, values in vocabularies.items()}
 
     def signatures(self) -> dict[str, Callable[..., Any]]:
         """Concrete functions by signature name, for `tf.saved_model.save`."""
         text = tf.TensorSpec([None], tf.string)
         ids = tf.TensorSpec([None, None], tf.string)
-        users = tf.function(self.embed_users).get_concrete_function(**_HISTORY)
+        users = tf.function(self.embed_users).get_concrete_function(**_REQUEST)
         items = tf.function(self.embed_items).get_concrete_function(
             **{name: tf.TensorSpec(text.shape, text.dtype, name=name) for name in _ITEM}
         )
         recommend = tf.function(self.recommend).get_concrete_function(
-            **_HISTORY, exclude_ids=tf.TensorSpec(ids.shape, ids.dtype, name="exclude_ids")
+            **_REQUEST, exclude_ids=tf.TensorSpec(ids.shape, ids.dtype, name="exclude_ids")
         )
         rank = tf.function(self.rank).get_concrete_function(
-            **_HISTORY, candidate_ids=tf.TensorSpec(ids.shape, ids.dtype, name="candidate_ids")
+            **_REQUEST, candidate_ids=tf.TensorSpec(ids.shape, ids.dtype, name="candidate_ids")
         )
         return {
             "serving_default": recommend,
@@ -95,7 +103,7 @@ class Recommender(tf.Module):
         }
 
     def embed_users(self, **request: tf.Tensor) -> dict[str, tf.Tensor]:
-        """History (B, H) and language (B,) to `embedding` (B, D)."""
+        """History (B, H) and context (B,) to `embedding` (B, D)."""
         return {"embedding": self._user(request)}
 
     def embed_items(self, **item: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -152,9 +160,10 @@ class Recommender(tf.Module):
             {
                 "history": tf.gather(self.embeddings, history_BxH),
                 "present": present_BxH,
-                "age_seconds": window(request["history_age_seconds"]) * kept_BxH,
-                "dwell_seconds": window(request["history_dwell_seconds"]) * kept_BxH,
+                **{name: window(request[f"history_{name}"]) * kept_BxH for name in _SIGNALS},
                 "language": self.vocabularies["language"].lookup(request["language"]),
+                "device": self.vocabularies["device"].lookup(request["device"]),
+                "time_seconds": request["time_seconds"],
             },
             training=False,
         )
