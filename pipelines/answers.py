@@ -47,7 +47,8 @@ def recommend(
 ) -> int:
     """Write user_id, item_id, rank and score of each user's best `k` items; returns the number of rows.
 
-    What a user has already wanted is left out, and what is not on offer. The moment is the end of the dataset.
+    What a user has already wanted is left out, and what is not on offer. The moment is the end of the dataset, the
+    device the last one known of the user.
 
     Args:
         candidates: Only these items, an id a line; whoever names them has decided that they are on offer.
@@ -75,7 +76,7 @@ def recommend(
         say(f"{len(ids) - len(known):,} of the users are not in the dataset: they get what a new user gets")
     ranker = ModelRanker(run.model(catalogue), data.window)
     columns = np.flatnonzero(allowed)
-    newcomer = _newcomer(ranker, columns, k)
+    newcomer = _newcomer(ranker, columns, k, data.end)
 
     def rows() -> Iterable[tuple[Any, ...]]:
         blocks = range(0, len(ids), 1024)
@@ -98,8 +99,8 @@ def _best(
     return [_top(row[columns], columns, k) for row in scores]
 
 
-def _newcomer(ranker: ModelRanker, columns: np.ndarray, k: int) -> list[tuple[int, float]]:
-    scores = ranker.embed_newcomer() @ ranker.items.T
+def _newcomer(ranker: ModelRanker, columns: np.ndarray, k: int, at: int) -> list[tuple[int, float]]:
+    scores = ranker.embed_newcomer(at) @ ranker.items.T
     return _top(scores[columns], columns, k)
 
 

@@ -21,7 +21,7 @@ from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import prepare_for
 from pipelines.progress import say
 from pipelines.rankers import Queries
-from pipelines.run import Run
+from pipelines.run import Run, Vocabulary
 
 # Largest difference of a score or an embedding between the Python model and the reloaded file.
 TOLERANCE = 1e-5
@@ -35,7 +35,7 @@ def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
     """Write the next version under `to` and return its folder.
 
     The file is loaded again by a fresh process that knows neither Keras nor Belfry, and its answers to real histories
-    are compared with the Python model's; a difference above `TOLERANCE` publishes nothing.
+    in drawn contexts are compared with the Python model's; a difference above `TOLERANCE` publishes nothing.
 
     Args:
         to: The model's folder, `MODELS/NAME`; versions are its numbered subfolders.
@@ -63,7 +63,7 @@ def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
     with atomic_folder(version) as draft:
         tf.saved_model.save(module, str(draft), signatures=module.signatures())
         say("comparing the saved model, reloaded in a fresh process, with the Python model")
-        _check(draft, catalogue, ranker, on_offer, module.top_k)
+        _check(draft, catalogue, ranker, run.vocabulary, on_offer, module.top_k)
     return version
 
 
@@ -89,14 +89,17 @@ def recommender(run: Run, catalogue: Catalogue, ranker: ModelRanker, on_offer: n
         items=run.vocabulary.items,
         categories=run.vocabulary.categories,
         languages=run.vocabulary.languages,
+        devices=run.vocabulary.devices,
         history=run.recipe.features.history,
         top_k=run.recipe.export.top_k,
     )
 
 
-def _check(saved: Path, catalogue: Catalogue, ranker: ModelRanker, on_offer: np.ndarray, top_k: int) -> None:
-    users = _some_users(ranker.window)
-    asked = _questions(catalogue, ranker.window, users)
+def _check(
+    saved: Path, catalogue: Catalogue, ranker: ModelRanker, words: Vocabulary, on_offer: np.ndarray, top_k: int
+) -> None:
+    batch = _some_batch(ranker.window, words)
+    asked = _questions(catalogue, batch, words)
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder) / "asked.npz", Path(folder) / "answers.npz"
         np.savez(question, allow_pickle=False, **{name: _storable(value) for name, value in asked.items()})
@@ -107,7 +110,7 @@ def _check(saved: Path, catalogue: Catalogue, ranker: ModelRanker, on_offer: np.
             raise AssertionError(f"the saved model does not load by itself:\n{done.stderr[-2000:]}")
         with np.load(answer, allow_pickle=False) as file:
             answers = dict(file)
-    _compare(answers, catalogue, ranker, users, on_offer, top_k)
+    _compare(answers, catalogue, ranker, batch, on_offer, top_k)
 
 
 def _some_users(window: HistoryWindow) -> Queries:
@@ -120,16 +123,33 @@ def _some_users(window: HistoryWindow) -> Queries:
     return Queries(row, log.user_offsets[row + 1], np.full(len(row), end))
 
 
-def _questions(catalogue: Catalogue, window: HistoryWindow, users: Queries) -> dict[str, np.ndarray]:
+def _some_batch(window: HistoryWindow, words: Vocabulary) -> dict[str, np.ndarray]:
+    """Model inputs: real histories, with signals and contexts drawn so that every input counts, known or not."""
+    users = _some_users(window)
     batch = window.batch(users.user, users.history_end, users.at)
+    rng = np.random.default_rng(0)
+    there = batch["history"] > 0
+    for name, most in (("age_seconds", 1e6), ("dwell_seconds", 300.0), ("scroll_depth", 1.0)):
+        batch[name] = (rng.uniform(0, most, there.shape) * there).astype(np.float32)
+    rows = np.arange(len(there))
+    batch["language"] = (rows % (len(words.languages) + 1)).astype(np.int32)
+    batch["device"] = (rows // 2 % (len(words.devices) + 1)).astype(np.int32)
+    batch["time_seconds"] = rng.integers(1_600_000_000, 1_800_000_000, len(rows)) * (rows % 5 > 0)
+    return batch
+
+
+def _questions(catalogue: Catalogue, batch: dict[str, np.ndarray], words: Vocabulary) -> dict[str, np.ndarray]:
     ids = np.array(["", *catalogue.ids], dtype=object)
     items = _some_items(catalogue)
-    rows = len(users)
+    rows = len(batch["history"])
     request = {
         "history_ids": ids[batch["history"]],
         "history_age_seconds": batch["age_seconds"],
         "history_dwell_seconds": batch["dwell_seconds"],
-        "language": window.interactions.user_language[users.user],
+        "history_scroll_depth": batch["scroll_depth"],
+        "language": np.array(["", *words.languages], dtype=object)[batch["language"]],
+        "device": np.array(["no such device", *words.devices], dtype=object)[batch["device"]],
+        "time_seconds": batch["time_seconds"],
     }
     asked = {f"{name}/{key}": value for name in ("recommend", "rank", "embed_users") for key, value in request.items()}
     asked["recommend/exclude_ids"] = np.tile(np.array(["", "no such item", catalogue.ids[0]], dtype=object), (rows, 1))
@@ -160,15 +180,14 @@ def _compare(
     answers: dict[str, np.ndarray],
     catalogue: Catalogue,
     ranker: ModelRanker,
-    users: Queries,
+    batch: dict[str, np.ndarray],
     on_offer: np.ndarray,
     top_k: int,
 ) -> None:
-    embeddings = ranker.embed(users)
+    embeddings = ranker.model.embed_users(batch).numpy()
     items = _some_items(catalogue) - 1
     scores = embeddings @ ranker.items.T
-    history = ranker.window.batch(users.user, users.history_end, users.at)["history"]
-    for row, seen in enumerate(history):
+    for row, seen in enumerate(batch["history"]):
         scores[row, seen[seen > 0] - 1] = -np.inf
     scores[:, ~on_offer] = -np.inf
     # The first item is excluded by the questions.

@@ -35,16 +35,10 @@ class ModelRanker(DotProduct):
     def embed(self, queries: Queries) -> np.ndarray:
         vectors = np.zeros((len(queries), self.model.content.width), np.float32)
         for rows, block in queries.blocks(_BATCH):
-            vectors[rows] = self.model.embed_users(self.window.batch(block.user, block.history_end, block.at)).numpy()
+            batch = self.window.batch(block.user, block.history_end, block.at, block.device)
+            vectors[rows] = self.model.embed_users(batch).numpy()
         return vectors
 
-    def embed_newcomer(self) -> np.ndarray:
-        """(D,) the embedding of a user of whom nothing is known."""
-        nothing = np.zeros((1, self.window.length), np.float32)
-        batch = {
-            "history": nothing.astype(np.int32),
-            "age_seconds": nothing,
-            "dwell_seconds": nothing,
-            "language": np.zeros(1, np.int32),
-        }
-        return np.asarray(self.model.embed_users(batch).numpy()[0])
+    def embed_newcomer(self, at: int) -> np.ndarray:
+        """(D,) the embedding of a user of whom nothing is known, at `at` seconds since 1970."""
+        return np.asarray(self.model.embed_users(self.window.newcomer(at)).numpy()[0])

@@ -54,6 +54,7 @@ def prepare(dataset: Dataset, recipe: Recipe) -> Prepared:
     words = Vocabulary(
         categories=vocabulary(catalogue.category) if wanted.category else [],
         languages=vocabulary(np.concatenate([catalogue.language, log.user_language])) if wanted.language else [],
+        devices=vocabulary(np.concatenate([log.device, behaviour.requests.device])) if wanted.device else [],
         items=vocabulary(catalogue.ids[known_items[1:]]) if wanted.item_id else [],
     )
     return Prepared(
@@ -90,8 +91,9 @@ def _window(dataset: Dataset, behaviour: Behaviour, recipe: Recipe, words: Vocab
     return HistoryWindow(
         log,
         recipe.features.history,
-        ages=dataset.info.clock == "utc",
+        has_times=dataset.info.clock == "utc",
         user_language=places(log.user_language, words.languages)[1:],
+        devices=words.devices,
     )
 
 

@@ -125,7 +125,7 @@ def _fit(
 
     settings = recipe.training
     optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "scale", "coefficients"])
+    optimizer.exclude_from_weight_decay(var_names=["bias", "scale", "coefficients", "gamma", "beta"])
     model.compile(optimizer=optimizer, jit_compile=False)
     before = model.get_weights()
     batches = _Batches(examples)
