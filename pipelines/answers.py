@@ -47,7 +47,8 @@ def recommend(
 ) -> int:
     """Write user_id, item_id, rank and score of each user's best `k` items; returns the number of rows.
 
-    What a user has already wanted is left out, and what is not on offer. The moment is the end of the dataset.
+    What a user has already wanted is left out, and what is not on offer. The moment is the end of the dataset, the
+    device the last one known of the user.
 
     Args:
         candidates: Only these items, an id a line; whoever names them has decided that they are on offer.

@@ -22,7 +22,7 @@ from pipelines.prepare import prepare
 from pipelines.progress import say
 from pipelines.recipe import Recipe
 from pipelines.run import EVALUATION, Run
-from pipelines.served import Served, model_server
+from pipelines.served import Served, model_server, one_row
 from pipelines.train import train
 from recipes import shipped
 
@@ -107,15 +107,14 @@ def _feed(run: Run, data: Dataset, served: Served) -> dict[str, Any]:
         "history_ids": [str(catalogue.ids[item - 1]) for item in log.item[rows]],
         "history_age_seconds": [float(end - at) for at in log.at[rows]],
         "history_dwell_seconds": [float(dwell) for dwell in log.dwell[rows]],
+        "history_scroll_depth": [float(depth) for depth in log.scroll[rows]],
         "language": language,
+        "device": str(log.device[rows[-1]]),
         "time_seconds": end,
         "exclude_ids": [str(catalogue.ids[item - 1]) for item in log.item[log.user_offsets[user] : rows[0]]],
     }
     by_rest = served.ask_rest("recommend", request)
-    by_grpc = served.ask_grpc(
-        "recommend",
-        {name: _column(name, value) for name, value in request.items()},
-    )
+    by_grpc = served.ask_grpc("recommend", one_row(request))
     same = [item.decode() for item in by_grpc["ids"][0]] == by_rest["ids"]
     if not same or not np.allclose(by_grpc["scores"][0], by_rest["scores"], atol=1e-5):
         raise AssertionError("REST and gRPC gave different feeds")
@@ -130,12 +129,6 @@ def _feed(run: Run, data: Dataset, served: Served) -> dict[str, Any]:
             if item
         ],
     }
-
-
-def _column(name: str, value: Any) -> np.ndarray:
-    """A batch of one, in the type that the signature has."""
-    kinds = {"time_seconds": np.int64, "history_age_seconds": np.float32, "history_dwell_seconds": np.float32}
-    return np.array([value], dtype=kinds.get(name, object))
 
 
 def _reader(log: Interactions) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from pipelines.artefacts import check_file, write_json
 from pipelines.calibration import expected_calibration_error
@@ -118,7 +119,7 @@ def _table(rows: dict[str, dict[str, np.ndarray]], seed: int) -> dict[str, Any]:
 def _calibration(second: TwoStageRanker, slates: Slates) -> dict[str, dict[str, float]]:
     """How far the second stage's probability of a click is from what happened."""
     log_odds = second.log_odds(slates.queries, slates.request(), slates.item - 1)
-    probability = 1 / (1 + np.exp(-log_odds[:, 0].astype(np.float64)))
+    probability = expit(log_odds[:, 0].astype(np.float64))
     return {
         second.tower.tasks[0]: {
             "ece": expected_calibration_error(probability, slates.clicked),

@@ -53,7 +53,7 @@ def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
     with atomic_folder(version) as draft:
         tf.saved_model.save(module, str(draft), signatures=module.signatures())
         say("comparing the saved model, reloaded in a fresh process, with the Python model")
-        check(draft, prepared, first, second, on_offer, module.top_k)
+        check(draft, prepared, first, second, run.vocabulary, on_offer, module.top_k)
     return version
 
 
@@ -83,6 +83,7 @@ def recommender(
         categories=run.vocabulary.categories,
         tags=run.vocabulary.tags,
         languages=run.vocabulary.languages,
+        devices=run.vocabulary.devices,
         history=run.recipe.features.history,
         top_k=run.recipe.export.top_k,
         ranker=None if second is None else _served_ranker(second, data),

@@ -9,12 +9,14 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit
 
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.examples import HistoryWindow
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared
-from pipelines.rankers import Queries, Ranker
+from pipelines.rankers import Queries
+from pipelines.run import Vocabulary
 from pipelines.second_stage import TwoStageRanker
 
 # Largest difference of a score or an embedding between the Python model and the reloaded file.
@@ -30,6 +32,7 @@ def check(
     data: Prepared,
     first: ModelRanker,
     second: TwoStageRanker | None,
+    words: Vocabulary,
     on_offer: np.ndarray,
     top_k: int,
 ) -> None:
@@ -38,8 +41,8 @@ def check(
     Raises:
         AssertionError: It does not load, or an answer differs by more than `TOLERANCE`.
     """
-    users = _some_users(first.window, data.end)
-    asked = _questions(data.catalogue, first.window, users)
+    batch = some_batch(first.window, words)
+    asked = _questions(data.catalogue, batch, words)
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder) / "asked.npz", Path(folder) / "answers.npz"
         np.savez(question, allow_pickle=False, **{name: _storable(value) for name, value in asked.items()})
@@ -50,29 +53,46 @@ def check(
             raise AssertionError(f"the saved model does not load by itself:\n{done.stderr[-2000:]}")
         with np.load(answer, allow_pickle=False) as file:
             answers = dict(file)
-    _compare(answers, data.catalogue, first, second, users, on_offer, top_k)
+    _compare(answers, data, first, second, batch, on_offer, top_k)
 
 
-def _some_users(window: HistoryWindow, end: int) -> Queries:
+def _some_users(window: HistoryWindow) -> Queries:
     """Users with the longest, the shortest and other histories."""
     log = window.interactions
     sizes = np.diff(log.user_offsets)
     order = np.argsort(sizes, kind="stable")
     row = np.unique(order[np.linspace(0, len(order) - 1, min(_CHECKED_USERS, len(order))).astype(int)])
+    end = int(log.at.max()) if len(log) else 0
     return Queries(row, log.user_offsets[row + 1], np.full(len(row), end))
 
 
-def _questions(catalogue: Catalogue, window: HistoryWindow, users: Queries) -> dict[str, np.ndarray]:
+def some_batch(window: HistoryWindow, words: Vocabulary) -> dict[str, np.ndarray]:
+    """Model inputs: real histories, with signals and contexts drawn so that every input counts, known or not."""
+    users = _some_users(window)
     batch = window.batch(users.user, users.history_end, users.at)
+    rng = np.random.default_rng(0)
+    there = batch["history"] > 0
+    for name, most in (("age_seconds", 1e6), ("dwell_seconds", 300.0), ("scroll_depth", 1.0)):
+        batch[name] = (rng.uniform(0, most, there.shape) * there).astype(np.float32)
+    rows = np.arange(len(there))
+    batch["language"] = (rows % (len(words.languages) + 1)).astype(np.int32)
+    batch["device"] = (rows // 2 % (len(words.devices) + 1)).astype(np.int32)
+    batch["time_seconds"] = rng.integers(1_600_000_000, 1_800_000_000, len(rows)) * (rows % 5 > 0)
+    return batch
+
+
+def _questions(catalogue: Catalogue, batch: dict[str, np.ndarray], words: Vocabulary) -> dict[str, np.ndarray]:
     ids = np.array(["", *catalogue.ids], dtype=object)
     items = _some_items(catalogue)
-    rows = len(users)
+    rows = len(batch["history"])
     request = {
         "history_ids": ids[batch["history"]],
         "history_age_seconds": batch["age_seconds"],
         "history_dwell_seconds": batch["dwell_seconds"],
-        "language": window.interactions.user_language[users.user],
-        "time_seconds": users.at.astype(np.int64),
+        "history_scroll_depth": batch["scroll_depth"],
+        "language": np.array(["", *words.languages], dtype=object)[batch["language"]],
+        "device": np.array(["no such device", *words.devices], dtype=object)[batch["device"]],
+        "time_seconds": batch["time_seconds"],
     }
     asked = {f"{name}/{key}": value for name in ("recommend", "rank", "embed_users") for key, value in request.items()}
     asked["recommend/exclude_ids"] = np.tile(np.array(["", "no such item", catalogue.ids[0]], dtype=object), (rows, 1))
@@ -104,40 +124,47 @@ def _storable(values: np.ndarray) -> np.ndarray:
 
 def _compare(
     answers: dict[str, np.ndarray],
-    catalogue: Catalogue,
+    data: Prepared,
     first: ModelRanker,
     second: TwoStageRanker | None,
-    users: Queries,
+    batch: dict[str, np.ndarray],
     on_offer: np.ndarray,
     top_k: int,
 ) -> None:
-    whole: Ranker = second or first
+    catalogue = data.catalogue
+    users = first.model.embed_users(batch).numpy()
     items = _some_items(catalogue) - 1
-    allowed = np.tile(on_offer, (len(users), 1))
-    history = first.window.batch(users.user, users.history_end, users.at)["history"]
-    for row, seen in enumerate(history):
-        allowed[row, seen[seen > 0] - 1] = False
-    allowed[:, 0] = False  # the questions exclude the first item
-    ranking = whole.catalogue(users, allowed)
-    expected = -np.sort(-ranking, axis=1)[:, :top_k]
-    pairs = np.repeat(np.arange(len(users)), len(items)), np.tile(items, len(users))
-    _close("embed_users", answers["embed_users/embedding"], first.embed(users))
-    _close("embed_items", answers["embed_items/embedding"], first.items[items])
-    _close("rank", answers["rank/scores"], whole.pairs(users, *pairs).reshape(len(users), -1))
+    ranking = users @ first.items.T
+    for row, seen in enumerate(batch["history"]):
+        ranking[row, seen[seen > 0] - 1] = -np.inf
+    ranking[:, ~on_offer] = -np.inf
+    ranking[:, 0] = -np.inf  # the questions exclude the first item
+
+    def score(columns: np.ndarray) -> np.ndarray:
+        """Of items (Q, C), by the last stage."""
+        if second is None:
+            return np.einsum("qd,qcd->qc", users, first.items[columns])
+        return second.judge(batch, columns, counted_at)[..., 0]
+
+    counted_at = np.full(len(users), data.end)
     if second is not None:
+        ranking = second.reordered(batch, ranking, counted_at)
+        probability = expit(second.judge(batch, np.tile(items, (len(users), 1)), counted_at))
         for task, name in enumerate(second.tower.tasks):
-            probability = 1 / (1 + np.exp(-second.log_odds(users, *pairs)[:, task]))
-            _close(f"rank {name}", answers[f"rank/{name}"], probability.reshape(len(users), -1))
+            _close(f"rank {name}", answers[f"rank/{name}"], probability[..., task])
+    expected = -np.sort(-ranking, axis=1)[:, :top_k]
+    _close("embed_users", answers["embed_users/embedding"], users)
+    _close("embed_items", answers["embed_items/embedding"], first.items[items])
+    _close("rank", answers["rank/scores"], score(np.tile(items, (len(users), 1))))
     place = {str(item).encode(): column for column, item in enumerate(catalogue.ids)}
-    for row, (ids, found) in enumerate(zip(answers["recommend/ids"], answers["recommend/scores"], strict=True)):
-        columns = np.array([place[item] for item in ids if item], dtype=np.int64)
-        if len(columns) != np.isfinite(expected[row]).sum():
-            raise AssertionError("recommend: the saved model returns another number of items than the Python model")
-        # The ids must be of the best scores, in falling order; among equal scores any order will do.
-        _close("recommend order", ranking[row, columns], expected[row, : len(columns)])
-        scores = whole.pairs(users, np.full(len(columns), row), columns)
-        _close("recommend", found[: len(columns)], scores)
-        _close("recommend padding", found[len(columns) :], np.zeros(len(found) - len(columns)))
+    given = np.array([[place.get(item, 0) for item in row] for row in answers["recommend/ids"]])
+    full = answers["recommend/ids"] != b""
+    if not np.array_equal(full, np.isfinite(expected)):
+        raise AssertionError("recommend: the saved model returns another number of items than the Python model")
+    # The ids must be of the best scores, in falling order; among equal scores any order will do.
+    in_order = np.take_along_axis(ranking, given, axis=1)
+    _close("recommend order", np.where(full, in_order, 0.0), np.where(full, expected, 0.0))
+    _close("recommend", answers["recommend/scores"], np.where(full, score(given), 0.0))
 
 
 def _close(what: str, found: np.ndarray, expected: np.ndarray) -> None:

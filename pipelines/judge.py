@@ -17,7 +17,7 @@ _SCORES_AT_ONCE = 20_000_000
 def request_queries(behaviour: Behaviour, chosen: np.ndarray) -> Queries:
     """The queries of the requests `chosen` (R,) bool."""
     requests = behaviour.requests
-    return Queries(requests.user[chosen], requests.history_end[chosen], requests.at[chosen])
+    return Queries(requests.user[chosen], requests.history_end[chosen], requests.at[chosen], requests.device[chosen])
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class CatalogueTargets:
         fresh = rows[~seen]
         if most is not None and len(fresh) > most:
             fresh = np.sort(np.random.default_rng(seed).choice(fresh, most, replace=False))
-        queries = Queries(log.user[fresh], log.history_end[fresh], log.at[fresh])
+        queries = Queries(log.user[fresh], log.history_end[fresh], log.at[fresh], log.device[fresh])
         return cls(behaviour, catalogue, queries, log.item[fresh] - 1, int(seen.sum()))
 
     def ranks(self, ranker: Ranker) -> np.ndarray:

@@ -35,5 +35,6 @@ class ModelRanker(DotProduct):
     def embed(self, queries: Queries) -> np.ndarray:
         vectors = np.zeros((len(queries), self.model.content.width), np.float32)
         for rows, block in queries.blocks(_BATCH):
-            vectors[rows] = self.model.embed_users(self.window.batch(block.user, block.history_end, block.at)).numpy()
+            batch = self.window.batch(block.user, block.history_end, block.at, block.device)
+            vectors[rows] = self.model.embed_users(batch).numpy()
         return vectors

@@ -60,6 +60,7 @@ def prepare(dataset: Dataset, recipe: Recipe, *, train_on_validation: bool = Fal
         categories=vocabulary(catalogue.category) if wanted.category or recipe.ranking else [],
         tags=common(catalogue.tags) if wanted.tags or recipe.ranking else [],
         languages=vocabulary(np.concatenate([catalogue.language, log.user_language])) if wanted.language else [],
+        devices=vocabulary(np.concatenate([log.device, behaviour.requests.device])) if wanted.device else [],
         items=vocabulary(catalogue.ids[known_items[1:]]) if wanted.item_id else [],
     )
     return Prepared(
@@ -96,8 +97,9 @@ def _window(dataset: Dataset, behaviour: Behaviour, recipe: Recipe, words: Vocab
     return HistoryWindow(
         log,
         recipe.features.history,
-        ages=dataset.info.clock == "utc",
+        has_times=dataset.info.clock == "utc",
         user_language=places(log.user_language, words.languages)[1:],
+        devices=words.devices,
     )
 
 

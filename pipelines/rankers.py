@@ -24,17 +24,22 @@ _PAIRS_AT_ONCE = 50_000
 
 @dataclass(frozen=True)
 class Queries:
-    """Q moments at which a user is to get a ranking: place of the user, end of the history, seconds since 1970."""
+    """Q moments at which a user is to get a ranking: place of the user, end of the history, seconds since 1970.
+
+    `device` (Q,) str is where known what the user asks from, "" or no array at all where it is not.
+    """
 
     user: np.ndarray
     history_end: np.ndarray
     at: np.ndarray
+    device: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.user)
 
     def __getitem__(self, rows: slice | np.ndarray) -> Queries:
-        return Queries(self.user[rows], self.history_end[rows], self.at[rows])
+        device = None if self.device is None else self.device[rows]
+        return Queries(self.user[rows], self.history_end[rows], self.at[rows], device)
 
     def blocks(self, size: int) -> Iterator[tuple[slice, Queries]]:
         for start in range(0, len(self), size):

@@ -72,6 +72,8 @@ class Features(_Section):
     category: bool = True
     tags: bool = Field(False, description="an embedding for each tag, added up")
     language: bool = True
+    device: bool = Field(True, description="what the user asks from, where the events say it")
+    time_of_day: bool = Field(True, description="the hour (UTC) of the request, where the events have times")
     item_id: bool = True
     history: int = Field(50, ge=1, le=1000, description="events kept of a user's history")
 
@@ -89,10 +91,18 @@ class Towers(_Section):
     )
     dropout: Share = 0.2
     id_dropout: Share = 0.1
-    history_encoder: Literal["gru", "mean"] = "gru"
+    history_encoder: Literal["mean", "cnn", "lstm", "gru", "attention", "transformer"] = "gru"
     history_units: int = Field(64, ge=4, le=1024)
+    history_layers: int = Field(2, ge=1, le=12, description="of cnn and transformer")
+    history_heads: int = Field(2, ge=1, le=64, description="of transformer; they share the units")
     history_dropout: Share = 0.2
     scale: float = Field(10.0, gt=0, description="start of the inverse temperature of the cosine")
+
+    @model_validator(mode="after")
+    def _heads_share_the_units(self) -> Towers:
+        if self.history_encoder == "transformer" and self.history_units % self.history_heads:
+            raise ValueError("history_units must be a multiple of history_heads")
+        return self
 
 
 class Stage(_Section):

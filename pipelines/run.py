@@ -40,6 +40,7 @@ class Vocabulary(BaseModel):
     categories: list[str]
     tags: list[str]
     languages: list[str]
+    devices: list[str]
     items: list[str]
 
 
@@ -160,7 +161,11 @@ def build_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue, *,
         BehaviourTower(
             encoder=recipe.towers.history_encoder,
             units=recipe.towers.history_units,
+            layers=recipe.towers.history_layers,
+            heads=recipe.towers.history_heads,
             languages=len(vocabulary.languages),
+            devices=len(vocabulary.devices),
+            time_of_day=recipe.features.time_of_day,
             scale=recipe.towers.scale,
             dropout=recipe.towers.history_dropout,
         ),

@@ -53,28 +53,43 @@ class RankingInputs:
         def features(user: Any, history: Any, item: Any, clicks: Any, click_rate: Any, age_hours: Any) -> Any:
             return ranking_features(user, history, Candidates(item, clicks, click_rate, age_hours), table)
 
-        return tf.function(features, reduce_retracing=True)
-
-    def age_hours(self, item: np.ndarray, at: np.ndarray) -> np.ndarray:
-        """Hours since publication of items (rows + 1) at moments of the same shape, float32; -1 for unknown."""
-        published = np.r_[np.iinfo(np.int64).min, self.published_at][item]
-        known = published > np.iinfo(np.int64).min
-        return np.where(known, np.maximum(at - np.where(known, published, 0), 0) / _HOUR, -1.0).astype(np.float32)
+        table_of = [None, None]
+        return tf.function(
+            features,
+            input_signature=[
+                tf.TensorSpec([None, table.embedding.shape[1]], tf.float32),
+                tf.TensorSpec([None, self.first.window.length], tf.int32),
+                tf.TensorSpec(table_of, tf.int32),
+                *(tf.TensorSpec(table_of, tf.float32) for _ in range(3)),
+            ],
+        )
 
     def of(self, queries: Queries, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features (Q, C, F) and users' embeddings (Q, D) for candidates `item` (Q, C), rows + 1 and 0 for padding."""
-        batch = self.first.window.batch(queries.user, queries.history_end, queries.at)
+        batch = self.first.window.batch(queries.user, queries.history_end, queries.at, queries.device)
+        return self.of_batch(batch, item, queries.at)
+
+    def of_batch(
+        self, batch: dict[str, np.ndarray], item: np.ndarray, counted_at: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same for a batch of the window, with popularity as it was at the moments `counted_at` (Q,)."""
         user = self.first.model.embed_users(batch)
-        at = np.broadcast_to(queries.at[:, None], item.shape)
+        at = np.broadcast_to(counted_at[:, None], item.shape)
         features = self._features(
             user,
             batch["history"],
             item.astype(np.int32),
             self.popularity.clicks(item, at),
             self.popularity.click_rate(item, at),
-            self.age_hours(item, at),
+            self._age_hours(item, batch["time_seconds"][:, None]),
         )
         return features.numpy(), user.numpy()
+
+    def _age_hours(self, item: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """Hours since publication, float32; -1 where that or the time of the request is unknown."""
+        published = np.r_[np.iinfo(np.int64).min, self.published_at][item]
+        known = (published > np.iinfo(np.int64).min) & (at > 0)
+        return np.where(known, np.maximum(at - np.where(known, published, 0), 0) / _HOUR, -1.0).astype(np.float32)
 
     def of_pairs(self, queries: Queries, row: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same for pairs: features (P, F) of item[p], rows + 1, for query row[p]; and (Q, D)."""
@@ -131,17 +146,26 @@ class TwoStageRanker:
     def catalogue(self, queries: Queries, allowed: np.ndarray) -> np.ndarray:
         """What is retrieved, in the second stage's order; then the rest, in the first stage's."""
         scores = self.inputs.first.catalogue(queries, allowed).astype(np.float64)
+        for rows, block in queries.blocks(_QUERIES_AT_ONCE):
+            batch = self.inputs.first.window.batch(block.user, block.history_end, block.at, block.device)
+            scores[rows] = self.reordered(batch, scores[rows], block.at)
+        return scores
+
+    def reordered(self, batch: dict[str, np.ndarray], scores: np.ndarray, counted_at: np.ndarray) -> np.ndarray:
+        """The first stage's scores (Q, N), what is retrieved first, in the second stage's order."""
         count = min(self.retrieve, scores.shape[1])
         best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-        for rows, block in queries.blocks(_QUERIES_AT_ONCE):
-            features, users = self.inputs.of(block, best[rows] + 1)
-            ranked = self._judge(features, users, best[rows] + 1)[..., 0]
-            inside = np.isfinite(np.take_along_axis(scores[rows], best[rows], axis=1))
-            # All of the retrieved come before the rest.
-            lifted = scores[rows].max(axis=1, initial=0.0, where=np.isfinite(scores[rows]))[:, None] + 1.0
-            lifted = lifted + ranked - ranked.min(axis=1, keepdims=True)
-            np.put_along_axis(scores[rows], best[rows], np.where(inside, lifted, -np.inf), axis=1)
-        return scores
+        ranked = self.judge(batch, best, counted_at)[..., 0]
+        inside = np.isfinite(np.take_along_axis(scores, best, axis=1))
+        lifted = scores.max(axis=1, initial=0.0, where=np.isfinite(scores))[:, None] + 1.0
+        lifted = lifted + ranked - ranked.min(axis=1, keepdims=True)
+        found = scores.astype(np.float64)
+        np.put_along_axis(found, best, np.where(inside, lifted, -np.inf), axis=1)
+        return found
+
+    def judge(self, batch: dict[str, np.ndarray], item: np.ndarray, counted_at: np.ndarray) -> np.ndarray:
+        """(Q, C, tasks) calibrated log-odds of items (Q, C), from 0."""
+        return self._judge(*self.inputs.of_batch(batch, item + 1, counted_at), item + 1)
 
     def _judge(self, features: np.ndarray, users: np.ndarray, item: np.ndarray) -> np.ndarray:
         embeddings = self.inputs.table.embedding.numpy()[item] if self.tower.crosses else np.zeros((*item.shape, 1))

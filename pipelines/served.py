@@ -59,6 +59,17 @@ class Served:
         return {name: tf.make_ndarray(value) for name, value in answer.outputs.items()}
 
 
+def one_row(instance: dict[str, Any]) -> dict[str, np.ndarray]:
+    """An instance as `ask_rest` takes it, as the batch of one row that `ask_grpc` takes."""
+
+    def dtype(name: str) -> type:
+        if name.endswith("ids") or name in ("language", "device"):
+            return object
+        return np.int64 if name == "time_seconds" else np.float32
+
+    return {name: np.array([value], dtype(name)) for name, value in instance.items()}
+
+
 @contextlib.contextmanager
 def model_server(folder: Path, log: Path) -> Iterator[Served]:
     """Serve the newest version in `folder` on free loopback ports until the block ends.

@@ -77,12 +77,14 @@ def dataset_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for request in range(500):
         user = int(rng.integers(60))
         at = pd.Timestamp("2025-02-01T00:00:00Z") + pd.Timedelta(minutes=10 * request)
+        device = ["mobile", "desktop", "tablet", ""][request % 4]
         for position, item in enumerate(rng.choice(48, 6, replace=False)):
             shown = {"user_id": f"u{user:02}", "item_id": f"i{item:02}", "at": at.isoformat()}
-            shown |= {"request_id": f"r{request}", "position": position}
+            shown |= {"request_id": f"r{request}", "position": position, "device": device}
             events.append(shown | {"kind": "impression"})
             if rng.random() < (0.7 if item % 4 == user % 4 else 0.05):
-                events.append(shown | {"kind": "click", "dwell_seconds": float(rng.integers(5, 100))})
+                dwell = int(rng.integers(5, 100))
+                events.append(shown | {"kind": "click", "dwell_seconds": dwell, "scroll_depth": dwell / 100})
     users = pd.DataFrame({"user_id": [f"u{user:02}" for user in range(60)], "language": ["en", "de"] * 30})
     for name, table in (("items", items), ("events", pd.DataFrame(events)), ("users", users)):
         table.to_csv(folder / f"{name}.csv", index=False)

@@ -1,68 +1,100 @@
-"""Query tower: what a user has done, to one embedding in the items' space."""
+"""Query tower: what a user has done, and where and when they ask, to one embedding in the items' space."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
-from towers.history import RecurrentHistory, WeightedMean, signals
+from towers.history import SIGNALS, WeightedMean, signals
+from towers.history_encoders import EncoderName, history_encoder
 from towers.runtime import keras, tf
+
+_DAY_SECONDS = 86_400
 
 
 class BehaviourTower(keras.layers.Layer):
-    """History and language of a user, in the space of the content tower.
+    """History, language, device and time of day of a user, in the space of the content tower.
 
-    The embedding is `scale * unit(weighted mean of the history) + GRU read-out + language + bias`. All but the first
-    term start at zero, so that an untrained tower ranks by the cosine with the mean of the history. The bias is what
-    every user likes: its product with an item's embedding is a content-dependent popularity, and it is the whole
-    answer for a user with no history and no known language.
+    The embedding is `scale * unit(weighted mean of the history) + history encoder + language + device + time of day
+    + bias`. All but the first term start at zero, so that an untrained tower ranks by the cosine with the mean of the
+    history. The bias is what every user likes: its product with an item's embedding is a content-dependent popularity,
+    and it is the whole answer for a user of whom nothing is known.
+
+    Does not know weekdays: most logs are too short to tell a weekday from the drift of what is in the news.
 
     Args:
-        encoder: "gru", or "mean" for the weighted mean alone.
-        units: Width of the GRU's state.
-        languages: Size of the language vocabulary, the unknown at 0 not counted.
+        encoder: Name of the history encoder; "mean" is the weighted mean alone.
+        units, layers, heads: Size of the history encoder, see `towers.history_encoders.history_encoder`.
+        languages, devices: Sizes of the vocabularies, the unknown at 0 not counted; 0 leaves the input out.
+        time_of_day: Whether the time of the request is an input.
         scale: Start of the learned inverse temperature of the cosine.
-        dropout: Share of the GRU's inputs set to zero in training.
+        dropout: Of the history encoder.
 
-    Call arguments: a dict of `history` (B, H, D), `age_seconds`, `dwell_seconds` (B, H) float32, `present` (B, H) bool,
-    `language` (B,) int32. Returns: (B, D) float32.
+    Call arguments: a dict of `history` (B, H, D), `age_seconds`, `dwell_seconds`, `scroll_depth` (B, H) float32,
+    `present` (B, H) bool, oldest event first and padding at the end; `language`, `device` (B,) int32; `time_seconds`
+    (B,) int64, the time of the request in seconds since 1970 (UTC), 0 for unknown. What is unknown adds nothing.
+    Returns: (B, D) float32.
     """
 
     def __init__(
         self,
         *,
-        encoder: Literal["gru", "mean"] = "gru",
+        encoder: EncoderName = "gru",
         units: int = 64,
+        layers: int = 2,
+        heads: int = 2,
         languages: int = 0,
+        devices: int = 0,
+        time_of_day: bool = False,
         scale: float = 10.0,
         dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.mean = WeightedMean()
-        self.recurrent = RecurrentHistory(units, dropout) if encoder == "gru" else None
-        self.languages = languages
+        self.encoder = history_encoder(encoder, units=units, layers=layers, heads=heads, dropout=dropout)
+        self.vocabularies = {name: size for name, size in (("language", languages), ("device", devices)) if size}
+        self.time_of_day = time_of_day
         self.start_scale = scale
 
     def build(self, shapes: dict[str, Any]) -> None:
         history, width = shapes["history"], shapes["history"][-1]
-        for layer in (self.mean, self.recurrent):
+        for layer in (self.mean, self.encoder):
             if layer is not None:
-                layer.build(history, (*history[:-1], 2), history[:-1])
+                layer.build(history, (*history[:-1], SIGNALS), history[:-1])
         self.log_scale = self.add_weight(
             name="log_scale", shape=(), initializer=keras.initializers.Constant(math.log(self.start_scale))
         )
         self.bias = self.add_weight(name="bias", shape=(width,), initializer="zeros")
-        self.language_table = self.add_weight(
-            name="language_table", shape=(self.languages + 1, width), initializer="zeros"
-        )
+        self.tables = {
+            name: self.add_weight(name=f"{name}_table", shape=(size + 1, width), initializer="zeros")
+            for name, size in self.vocabularies.items()
+        }
+        if self.time_of_day:
+            self.hours = self.add_weight(name="hours", shape=(2, width), initializer="zeros")
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         history_BxHxD, present_BxH = inputs["history"], inputs["present"]
-        signals_BxHx2 = signals(inputs["age_seconds"], inputs["dwell_seconds"])
-        mean_BxD = self.mean(history_BxHxD, signals_BxHx2, present_BxH)
+        signals_BxHxS = signals(inputs["age_seconds"], inputs["dwell_seconds"], inputs["scroll_depth"])
+        mean_BxD = self.mean(history_BxHxD, signals_BxHxS, present_BxH)
         user_BxD = tf.exp(self.log_scale) * tf.math.l2_normalize(mean_BxD, axis=-1)
-        if self.recurrent is not None:
-            user_BxD += self.recurrent(history_BxHxD, signals_BxHx2, present_BxH, training=training)
-        known_Bx1 = tf.cast(inputs["language"] > 0, tf.float32)[:, None]
-        return user_BxD + self.bias + tf.gather(self.language_table, inputs["language"]) * known_Bx1
+        if self.encoder is not None:
+            user_BxD += self.encoder(history_BxHxD, signals_BxHxS, present_BxH, training=training)
+        for name, table in self.tables.items():
+            known_Bx1 = tf.cast(inputs[name] > 0, tf.float32)[:, None]
+            user_BxD += tf.gather(table, inputs[name]) * known_Bx1
+        if self.time_of_day:
+            user_BxD += tf.linalg.matmul(clock(inputs["time_seconds"]), self.hours)
+        return user_BxD + self.bias
+
+
+def clock(time_seconds: tf.Tensor) -> tf.Tensor:
+    """The hand of a 24-hour clock: (B,) seconds since 1970 (UTC) to (B, 2), its sine and cosine.
+
+    The vector has length one, so that 23:59 is next to 00:01; it is zero where the time is unknown (0 or below).
+    """
+    time_B = tf.cast(time_seconds, tf.int64)
+    # Float32 cannot hold seconds since 1970, but those of one day.
+    turn_B = tf.cast(tf.math.floormod(time_B, _DAY_SECONDS), tf.float32) * (2 * math.pi / _DAY_SECONDS)
+    hand_Bx2 = tf.stack([tf.sin(turn_B), tf.cos(turn_B)], axis=-1)
+    return hand_Bx2 * tf.cast(time_B > 0, tf.float32)[:, None]

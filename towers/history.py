@@ -1,4 +1,4 @@
-"""History encoder: a user's past items and what the user did with them, to one vector."""
+"""What a history is to the towers: a user's past items and what the user did with them, to one vector."""
 
 from __future__ import annotations
 
@@ -6,57 +6,104 @@ from typing import Any
 
 from towers.runtime import keras, tf
 
+SIGNALS = 3
+
+
+def signals(age_seconds: tf.Tensor, dwell_seconds: tf.Tensor, scroll_depth: tf.Tensor) -> tf.Tensor:
+    """What is known of each event, (B, H) each, on one scale: (B, H, 3).
+
+    Age in seconds as log(1 + hours), dwell in seconds as log(1 + seconds), scroll depth as it is, cut to 0..1.
+    Negative counts as zero, and zero as unknown.
+    """
+    return tf.stack(
+        [
+            tf.math.log1p(tf.nn.relu(age_seconds) / 3600.0),
+            tf.math.log1p(tf.nn.relu(dwell_seconds)),
+            tf.clip_by_value(scroll_depth, 0.0, 1.0),
+        ],
+        axis=-1,
+    )
+
+
+def later(present: tf.Tensor) -> tf.Tensor:
+    """(B, H) float32: how many events of the row come after each place."""
+    return tf.cumsum(tf.cast(present, tf.float32), axis=1, reverse=True, exclusive=True)
+
+
+def weights_over_events(logits: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+    """(B, H) softmax over the events that are there; zero for padding, and all zero for a row with no event."""
+    # Finite, so that a row with no event has a softmax at all.
+    return tf.nn.softmax(tf.where(present, logits, -1e9), axis=1) * tf.cast(present, tf.float32)
+
 
 class WeightedMean(keras.layers.Layer):
-    """Mean of the history's embeddings, weighted by recency, dwell and place.
+    """Mean of the history's embeddings, weighted by recency, dwell, scroll depth and place.
 
-    The weight of an event is the softmax of a learned linear function of log(1 + age in hours), log(1 + dwell in
-    seconds) and log(1 + number of later events). All three coefficients start at zero: the plain mean.
+    The weight of an event is the softmax of a learned linear function of its `signals` and of log(1 + number of later
+    events). All coefficients start at zero: the plain mean.
 
-    Call arguments: embeddings (B, H, D), signals (B, H, 2), present (B, H) bool. Returns: (B, D); zero for no history.
+    Call arguments: embeddings (B, H, D), signals (B, H, S), present (B, H) bool. Returns: (B, D); zero for no history.
     """
 
     def build(self, embeddings_shape: Any, signals_shape: Any, present_shape: Any) -> None:
-        self.coefficients = self.add_weight(name="coefficients", shape=(3,), initializer="zeros")
+        self.coefficients = self.add_weight(name="coefficients", shape=(signals_shape[-1] + 1,), initializer="zeros")
 
     def call(self, embeddings: tf.Tensor, signals: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
-        kept_BxH = tf.cast(present, tf.float32)
-        later_BxH = tf.cumsum(kept_BxH, axis=1, reverse=True, exclusive=True)
-        evidence_BxHx3 = tf.concat([signals, tf.math.log1p(later_BxH)[..., None]], axis=-1)
-        logits_BxH = tf.linalg.matvec(evidence_BxHx3, self.coefficients)
-        logits_BxH = tf.where(present, logits_BxH, -1e9)
-        weights_BxH = tf.nn.softmax(logits_BxH, axis=1) * kept_BxH
+        evidence_BxHxE = tf.concat([signals, tf.math.log1p(later(present))[..., None]], axis=-1)
+        weights_BxH = weights_over_events(tf.linalg.matvec(evidence_BxHxE, self.coefficients), present)
         return tf.linalg.matvec(embeddings, weights_BxH, transpose_a=True)
 
 
-class RecurrentHistory(keras.layers.Layer):
-    """GRU over the history, oldest event first (Hidasi et al. 2016), read out by a projection that starts at zero.
+class HistoryEncoder(keras.layers.Layer):
+    """What every learned encoder of a history shares: its inputs, and a read-out that starts at zero.
 
-    Call arguments: embeddings (B, H, D), signals (B, H, 2), present (B, H) bool. Returns: (B, D).
+    An encoder learns what to add to the mean of the history. Since the read-out starts at zero, an untrained encoder
+    adds nothing and a tower starts at the ranking of the mean. The events come oldest first with the padding at the
+    end; padding between events is the caller's to remove.
+
+    A subclass makes its layers in `build_state` and one vector of each history in `state`.
 
     Args:
-        units: Width of the recurrent state.
+        units: U, width of the state.
         dropout: Share of the inputs set to zero in training.
+
+    Call arguments: embeddings (B, H, D), signals (B, H, S), present (B, H) bool. Returns: (B, D); zero for no history.
     """
 
     def __init__(self, units: int, dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.gru = keras.layers.GRU(units)
+        self.units = units
         self.dropout = keras.layers.Dropout(dropout)
 
     def build(self, embeddings_shape: Any, signals_shape: Any, present_shape: Any) -> None:
         width = embeddings_shape[-1]
-        self.gru.build((*embeddings_shape[:-1], width + signals_shape[-1]))
-        self.readout = self.add_weight(name="readout", shape=(self.gru.units, width), initializer="zeros")
+        self.build_state((*embeddings_shape[:-1], width + signals_shape[-1]))
+        self.readout = self.add_weight(name="readout", shape=(self.units, width), initializer="zeros")
 
     def call(self, embeddings: tf.Tensor, signals: tf.Tensor, present: tf.Tensor, training: bool = False) -> tf.Tensor:
-        steps_BxHxE = tf.concat([embeddings, signals], axis=-1)
-        state_BxU = self.gru(self.dropout(steps_BxHxE, training=training), mask=present, training=training)
-        return tf.linalg.matmul(state_BxU, self.readout)
+        steps_BxHxE = self.dropout(tf.concat([embeddings, signals], axis=-1), training=training)
+        any_Bx1 = tf.cast(tf.reduce_any(present, axis=1, keepdims=True), tf.float32)
+        return tf.linalg.matmul(self.state(steps_BxHxE, present, training=training) * any_Bx1, self.readout)
+
+    def build_state(self, steps_shape: Any) -> None:
+        """Make the weights for steps (B, H, E)."""
+        raise NotImplementedError
+
+    def state(self, steps: tf.Tensor, present: tf.Tensor, *, training: bool) -> tf.Tensor:
+        """Steps (B, H, E), which are embeddings and signals side by side, and present (B, H) bool to (B, U)."""
+        raise NotImplementedError
 
 
-def signals(age_seconds: tf.Tensor, dwell_seconds: tf.Tensor) -> tf.Tensor:
-    """Age and dwell (B, H), in seconds, as log(1 + hours) and log(1 + seconds): (B, H, 2). Negative counts as zero."""
-    return tf.stack(
-        [tf.math.log1p(tf.nn.relu(age_seconds) / 3600.0), tf.math.log1p(tf.nn.relu(dwell_seconds))], axis=-1
-    )
+class CausalEncoder(HistoryEncoder):
+    """A history encoder with a state per event that sees nothing later; the newest event's state is the history's.
+
+    With the padding at the end, causality alone keeps it out: no mask of keys is needed, and every event sees one.
+    """
+
+    def states(self, steps: tf.Tensor, present: tf.Tensor, *, training: bool) -> tf.Tensor:
+        """(B, H, U): the state after each event."""
+        raise NotImplementedError
+
+    def state(self, steps: tf.Tensor, present: tf.Tensor, *, training: bool) -> tf.Tensor:
+        newest_BxH = tf.cast(present & (later(present) == 0), tf.float32)
+        return tf.linalg.matvec(self.states(steps, present, training=training), newest_BxH, transpose_a=True)

@@ -8,6 +8,8 @@ from typing import Any
 from towers.ranking_features import FEATURES
 from towers.runtime import keras, tf
 
+_FARTHEST = 10.0
+
 
 class RankingTower(keras.Model):
     """Log-odds of each task for C candidates: a linear part, and crosses of both towers' outputs with the features.
@@ -22,7 +24,8 @@ class RankingTower(keras.Model):
     tower, Zhao et al. 2019); when it ranks, every item is judged as if at the same place.
 
     Trained on slates: the softmax over what a request showed for the first task, binary cross-entropy for the others.
-    Features are standardised by `adapt`. `calibrate` sets a slope and an intercept for every task (Platt 1999).
+    Features are standardised by `adapt`, and what lies more than ten standard deviations away counts as that far: a
+    clock that is wrong must not decide everything. `calibrate` sets every task's slope and intercept (Platt 1999).
 
     Args:
         tasks: Names, such as ("click", "read", "like"); the first one is what slates are ranked by in training.
@@ -103,7 +106,7 @@ class RankingTower(keras.Model):
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         features_BxCxF = tf.gather(inputs["features"], self.chosen, axis=-1)
-        features_BxCxF = (features_BxCxF - self.mean) / self.spread
+        features_BxCxF = tf.clip_by_value((features_BxCxF - self.mean) / self.spread, -_FARTHEST, _FARTHEST)
         logits_BxCxT = tf.linalg.matmul(features_BxCxF, self.wide) + self.bias
         if self.crosses:
             logits_BxCxT += self._crossed(features_BxCxF, inputs, training)

@@ -14,13 +14,17 @@ from towers.runtime import tf
 from towers.served_ranker import ServedRanker
 from towers.text import TextEncoder, join_fields
 
-_HISTORY = {
+_REQUEST = {
     "history_ids": tf.TensorSpec([None, None], tf.string, name="history_ids"),
     "history_age_seconds": tf.TensorSpec([None, None], tf.float32, name="history_age_seconds"),
     "history_dwell_seconds": tf.TensorSpec([None, None], tf.float32, name="history_dwell_seconds"),
+    "history_scroll_depth": tf.TensorSpec([None, None], tf.float32, name="history_scroll_depth"),
     "language": tf.TensorSpec([None], tf.string, name="language"),
+    "device": tf.TensorSpec([None], tf.string, name="device"),
+    # Whole seconds, because float32 is off by up to a minute today.
     "time_seconds": tf.TensorSpec([None], tf.int64, name="time_seconds"),
 }
+_SIGNALS = ("age_seconds", "dwell_seconds", "scroll_depth")
 _ITEM = {
     **{
         name: tf.TensorSpec([None], tf.string, name=name)
@@ -33,8 +37,9 @@ _ITEM = {
 class Recommender(tf.Module):
     """Both towers, their vocabularies, the tokeniser and an exact index of N items, as four signatures.
 
-    An id, category or language that is not known counts as not given. Padding is "" for ids and 0 for numbers, and
-    may stand anywhere in a row. A history is oldest first; its last H known events are used.
+    An id, category, language or device that is not known counts as not given. Padding is "" for strings and 0 for
+    numbers, and may stand anywhere in a row. A history is oldest first; its last H known events are used. The time of
+    a request, `time_seconds`, is in whole seconds since 1970 (UTC); 0 is unknown.
 
     Args:
         content, behaviour: The trained towers.
@@ -42,7 +47,7 @@ class Recommender(tf.Module):
         item_ids: (N,) ids, sorted: among equal scores the smaller id comes first.
         embeddings: (N, D) the content tower's embeddings of these items.
         on_offer: (N,) bool, which of them may be recommended; the others only serve histories and `rank`.
-        items, categories, tags, languages: The towers' vocabularies; place i is index i + 1.
+        items, categories, tags, languages, devices: The towers' vocabularies; place i is index i + 1.
         history: H, events used.
         top_k: K, items that `recommend` returns; fewer where the catalogue is smaller.
         ranker: The second stage, where there is one.
@@ -61,6 +66,7 @@ class Recommender(tf.Module):
         categories: Sequence[str],
         tags: Sequence[str],
         languages: Sequence[str],
+        devices: Sequence[str],
         history: int,
         top_k: int,
         ranker: ServedRanker | None = None,
@@ -82,23 +88,19 @@ class Recommender(tf.Module):
         self.on_offer = tf.Variable([False, *on_offer], trainable=False, name="on_offer")
         self.item_ids = tf.Variable(["", *item_ids], trainable=False, name="item_ids")
         self.index = _table(item_ids)
-        self.vocabularies = {
-            "item": _table(items),
-            "category": _table(categories),
-            "tags": _table(tags),
-            "language": _table(languages),
-        }
+        vocabularies = {"item": items, "category": categories, "tags": tags, "language": languages, "device": devices}
+        self.vocabularies = {name: _table(values) for name, values in vocabularies.items()}
 
     def signatures(self) -> dict[str, Callable[..., Any]]:
         """Concrete functions by signature name, for `tf.saved_model.save`."""
         ids = tf.TensorSpec([None, None], tf.string)
-        users = tf.function(self.embed_users).get_concrete_function(**_HISTORY)
+        users = tf.function(self.embed_users).get_concrete_function(**_REQUEST)
         items = tf.function(self.embed_items).get_concrete_function(**_ITEM)
         recommend = tf.function(self.recommend).get_concrete_function(
-            **_HISTORY, exclude_ids=tf.TensorSpec(ids.shape, ids.dtype, name="exclude_ids")
+            **_REQUEST, exclude_ids=tf.TensorSpec(ids.shape, ids.dtype, name="exclude_ids")
         )
         rank = tf.function(self.rank).get_concrete_function(
-            **_HISTORY, candidate_ids=tf.TensorSpec(ids.shape, ids.dtype, name="candidate_ids")
+            **_REQUEST, candidate_ids=tf.TensorSpec(ids.shape, ids.dtype, name="candidate_ids")
         )
         return {
             "serving_default": recommend,
@@ -109,7 +111,7 @@ class Recommender(tf.Module):
         }
 
     def embed_users(self, **request: tf.Tensor) -> dict[str, tf.Tensor]:
-        """History (B, H) and language (B,) to `embedding` (B, D)."""
+        """History (B, H) and context (B,) to `embedding` (B, D)."""
         return {"embedding": self._user(request)}
 
     def embed_items(self, **item: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -197,9 +199,10 @@ class Recommender(tf.Module):
             {
                 "history": tf.gather(self.embeddings, history_BxH),
                 "present": present_BxH,
-                "age_seconds": window(request["history_age_seconds"]) * kept_BxH,
-                "dwell_seconds": window(request["history_dwell_seconds"]) * kept_BxH,
+                **{name: window(request[f"history_{name}"]) * kept_BxH for name in _SIGNALS},
                 "language": self.vocabularies["language"].lookup(request["language"]),
+                "device": self.vocabularies["device"].lookup(request["device"]),
+                "time_seconds": request["time_seconds"],
             },
             training=False,
         )

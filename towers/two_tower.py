@@ -10,6 +10,9 @@ from towers.features import ItemTable
 from towers.finetuning import TextTop
 from towers.runtime import keras, tf, tfrs
 
+# What the behaviour tower is given as the batch has it.
+_BEHAVIOUR = ("age_seconds", "dwell_seconds", "scroll_depth", "language", "device", "time_seconds")
+
 
 class TwoTower(keras.Model):
     """A Keras 3 model whose loss is `tfrs.tasks.Retrieval`.
@@ -35,7 +38,8 @@ class TwoTower(keras.Model):
 
     Call arguments: a dict with
         `history` (B, H) int32: rows of the item table, 0 for padding; oldest first.
-        `age_seconds`, `dwell_seconds` (B, H) float32, `language` (B,) int32.
+        `age_seconds`, `dwell_seconds`, `scroll_depth` (B, H) float32, `language`, `device` (B,) int32,
+        `time_seconds` (B,) int64: as the behaviour tower takes them.
         `positive` (B,) int32, `shown` (B, M) int32 (0 for padding), `probability` (B,) float32: share of the training
         positives that are this item. Only `call` without a loss works without these three.
         `encoded` (U,) int32, `states` (T, D) float32, `lengths` (U,) int32: with a `text_top` in training, the items to
@@ -97,9 +101,7 @@ class TwoTower(keras.Model):
             {
                 "history": self.embed_items(batch["history"], training=training, fresh=fresh),
                 "present": batch["history"] > 0,
-                "age_seconds": batch["age_seconds"],
-                "dwell_seconds": batch["dwell_seconds"],
-                "language": batch["language"],
+                **{name: batch[name] for name in _BEHAVIOUR},
             },
             training=training,
         )

@@ -105,6 +105,8 @@ def _check(path: Path, expected: pa.Schema) -> None:
         raise BadInput(f"{path} is missing or broken: import the dataset again.") from None
     for field in expected:
         index = found.get_field_index(field.name)
+        if index < 0 and field.name in schema.ADDED_LATER:
+            continue
         if index < 0 or found.field(index).type != field.type:
             kind = "missing" if index < 0 else f"of type {found.field(index).type}, not {field.type}"
             raise BadInput(f"{path}: column {field.name} is {kind}: import the dataset again.")

@@ -37,6 +37,8 @@ class Interactions:
     item: np.ndarray  # (E,) row of the catalogue + 1
     at: np.ndarray  # (E,) seconds since 1970
     dwell: np.ndarray  # (E,) seconds, 0 for unknown
+    scroll: np.ndarray  # (E,) depth from 0 to 1, 0 for unknown
+    device: np.ndarray  # (E,) str, "" for unknown; of its request where the event itself does not say
     request: np.ndarray  # (E,) place in the requests, -1 for none
     history_end: np.ndarray  # (E,)
 
@@ -57,6 +59,7 @@ class Requests:
     ids: np.ndarray  # (R,) str
     user: np.ndarray  # (R,) place in Interactions.user_ids
     at: np.ndarray  # (R,)
+    device: np.ndarray  # (R,) str, "" for unknown
     history_end: np.ndarray  # (R,) end of the user's history in Interactions
     offsets: np.ndarray  # (R + 1,)
     item: np.ndarray  # (S,) row of the catalogue + 1; 0 for unknown
@@ -102,6 +105,8 @@ def _load(
     backend: ibis.BaseBackend, dataset: Dataset, item_ids: np.ndarray, positive_rating: float | None
 ) -> Behaviour:
     events = backend.read_parquet(str(dataset.events), file_row_number=True).rename(order="file_row_number")
+    later = {name: ibis.null("string") for name in schema.ADDED_LATER - set(events.columns)}
+    events = events.mutate(**later) if later else events
     positives = _positives(events, positive_rating)
     slates = _slates(events, positives)
     catalogue = ibis.memtable(
@@ -115,14 +120,14 @@ def _load(
         positives.join(users, "user_id")
         .left_join(catalogue, "item_id")
         .order_by("user", "at", "order")
-        .select("user", "item", "at", "dwell", "request_id")
+        .select("user", "item", "at", "dwell", "scroll", "device", "request_id")
         .to_pyarrow()
     )
     shown = (
         slates.join(users, "user_id")
         .left_join(catalogue, "item_id")
         .order_by("slate_at", "slate_order", "position", "order")
-        .select("user", "request_id", "slate_at", "slate_order", "item", "item_id", "clicked")
+        .select("user", "request_id", "slate_at", "slate_order", "slate_device", "item", "item_id", "clicked")
         .to_pyarrow()
     )
     known = wanted.filter(pc.is_valid(wanted["item"]))
@@ -138,7 +143,12 @@ def _positives(events: ibis.Table, positive_rating: float | None) -> ibis.Table:
     # Request ids and event ids may overlap, so one cannot stand in for the other.
     lone = ibis.ifelse(_.request_id.isnull(), _.event_id, ibis.null("string"))
     return wanted.group_by(_.user_id, _.item_id, _.request_id, lone=lone).aggregate(
-        at=_.at.min(), order=_.order.min(), dwell=_.dwell_seconds.max().coalesce(0.0)
+        at=_.at.min(),
+        order=_.order.min(),
+        dwell=_.dwell_seconds.max().coalesce(0.0),
+        scroll=_.scroll_depth.max().coalesce(0.0),
+        # Of one showing and of one slate there is one device; should the log disagree, the answer is still one.
+        device=_.device.min().coalesce(""),
     )
 
 
@@ -147,8 +157,12 @@ def _slates(events: ibis.Table, positives: ibis.Table) -> ibis.Table:
     wanted = positives.filter(_.request_id.notnull()).select("user_id", "request_id", "item_id", clicked=True)
     slate = ibis.window(group_by=["user_id", "request_id"])
     return (
-        shown.select("user_id", "request_id", "item_id", "at", "position", "order")
-        .mutate(slate_at=_.at.min().over(slate), slate_order=_.order.min().over(slate))
+        shown.select("user_id", "request_id", "item_id", "at", "position", "order", "device")
+        .mutate(
+            slate_at=_.at.min().over(slate),
+            slate_order=_.order.min().over(slate),
+            slate_device=_.device.min().over(slate).coalesce(""),
+        )
         .left_join(wanted, ["user_id", "request_id", "item_id"])
         .drop("user_id_right", "request_id_right", "item_id_right")
         .mutate(clicked=_.clicked.coalesce(False))
@@ -179,6 +193,10 @@ def _arrays(wanted: pa.Table, unknown: int, shown: pa.Table, user_ids: np.ndarra
     # The first positive of the same user at the same moment: what a slate's events must not see beyond.
     moment_start = np.flatnonzero(np.r_[True, (user[1:] != user[:-1]) | (at[1:] != at[:-1])]) if len(user) else user
     same_moment = np.repeat(moment_start, np.diff(np.r_[moment_start, len(user)]))
+    request_device = _column(shown, "slate_device")[starts]
+    device = _column(wanted, "device")
+    if len(request_device):
+        device = np.where((device == "") & (request >= 0), request_device[request], device)
     in_slate = np.array([value is not None for value in _column(wanted, "request_id")], dtype=bool)
     interactions = Interactions(
         user_ids=user_ids,
@@ -188,6 +206,8 @@ def _arrays(wanted: pa.Table, unknown: int, shown: pa.Table, user_ids: np.ndarra
         item=_filled(wanted, "item"),
         at=at,
         dwell=_column(wanted, "dwell").astype(np.float32),
+        scroll=_column(wanted, "scroll").astype(np.float32),
+        device=device,
         request=request,
         history_end=np.where(in_slate, same_moment, np.arange(len(user))),
     )
@@ -196,6 +216,7 @@ def _arrays(wanted: pa.Table, unknown: int, shown: pa.Table, user_ids: np.ndarra
         ids=request_ids,
         user=request_user,
         at=request_at,
+        device=request_device,
         history_end=_first_not_before(interactions, request_user, request_at),
         offsets=np.r_[starts, len(order)],
         item=_filled(shown, "item"),

@@ -48,8 +48,11 @@ EVENTS = pa.schema(
         pa.field("value", pa.float32()),  # the rating, where kind is rating
         pa.field("propensity", pa.float32()),  # probability with which the item was shown there
         pa.field("variant", pa.string()),  # of the model or experiment that showed it
+        pa.field("device", pa.string()),  # on which it happened, such as "mobile"
     ]
 )
+# Columns that a folder may lack because it is older than they are; they are read as null.
+ADDED_LATER = frozenset({"device"})
 
 USERS = pa.schema(
     [

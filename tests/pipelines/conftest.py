@@ -77,10 +77,12 @@ def made(make_dataset: MakeDataset) -> Made:
         user = f"u{rng.integers(15):02}"
         for position, item in enumerate(rng.integers(0, 25, 6)):
             shown = {"user_id": user, "item_id": f"i{item:02}", "request_id": f"r{request}", "at": at}
+            shown |= {"device": ["mobile", "desktop", None][request % 3]}
             events.append(shown | {"position": position, "kind": "impression"})
             if rng.random() < 0.3:
                 later = at + int(rng.integers(0, 30))
-                events.append(shown | {"kind": "click", "at": later, "dwell_seconds": float(rng.integers(60))})
+                read = {"dwell_seconds": float(rng.integers(60)), "scroll_depth": float(rng.random())}
+                events.append(shown | {"kind": "click", "at": later} | read)
     for _ in range(120):
         plain = {"user_id": f"u{rng.integers(15):02}", "item_id": f"i{rng.integers(25):02}", "kind": "click"}
         events.append(plain | {"at": int(rng.integers(0, 10_000))})

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +14,18 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipelines.export
+from pipelines import export_check
 from pipelines.answers import recommend
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
 from pipelines.data.histories import load_behaviour
 from pipelines.errors import BadInput
 from pipelines.export import export, versions
-from pipelines.run import Run
+from pipelines.prepare import prepare_for
+from pipelines.recipe import Recipe
+from pipelines.run import Run, build_model
+from pipelines.train import train
+from towers.history_encoders import EncoderName
 
 
 def test_a_version_is_published_whole(model_folder: Path) -> None:
@@ -42,7 +48,8 @@ def test_signatures_are_the_four_of_the_design(model_folder: Path) -> None:
     command = [sys.executable, "-c", code, str(model_folder / "1")]
     found = subprocess.run(command, capture_output=True, text=True, check=False, env=plain)
     assert found.returncode == 0, found.stderr
-    history = ["history_age_seconds", "history_dwell_seconds", "history_ids", "language", "time_seconds"]
+    history = ["device", "history_age_seconds", "history_dwell_seconds", "history_ids", "history_scroll_depth"]
+    history += ["language", "time_seconds"]
     recommend = [sorted([*history, "exclude_ids"]), ["ids", "scores"]]
     assert json.loads(found.stdout) == {
         "recommend": recommend,
@@ -58,6 +65,39 @@ def test_the_next_export_is_the_next_version(run_folder: Path, tmp_path: Path) -
     (tmp_path / "model" / "not a version").mkdir()
     assert export(Run.open(run_folder), tmp_path / "model").name == "8"
     assert versions(tmp_path / "model") == [7, 8]
+
+
+@pytest.mark.parametrize("encoder", get_args(EncoderName))
+def test_every_history_encoder_trains_and_answers_alike_when_exported(
+    encoder: str, dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    """`export` compares by itself and would raise."""
+    recipe = Recipe.model_validate(
+        small_recipe
+        | {"features": {"text": None, "history": 8}, "data": {"split": {"by": "none"}}}
+        | {"towers": {"width": 16, "history_units": 8, "history_encoder": encoder}}
+        | {"training": {**small_recipe["training"], "epochs": 1, "batch_size": 128}}
+    )
+    train(recipe, Dataset.open(dataset_folder), tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    catalogue = Catalogue.load(run.training_data())
+    fresh = build_model(run.recipe, run.vocabulary, catalogue).behaviour.trainable_weights
+    for new, old in zip(run.model(catalogue).behaviour.trainable_weights, fresh, strict=True):
+        assert not np.array_equal(new.numpy(), old.numpy()), new.path
+    assert export(run, tmp_path / "model").name == "1"
+
+
+def test_the_check_asks_what_makes_every_input_count(run_folder: Path) -> None:
+    run = Run.open(run_folder)
+    data = prepare_for(run, run.training_data())
+    model, batch = run.model(data.catalogue), export_check.some_batch(data.window, run.vocabulary)
+    answer = model.embed_users(batch).numpy()
+    for name, values in batch.items():
+        silent = model.embed_users({**batch, name: np.zeros_like(values)}).numpy()
+        assert np.abs(silent - answer).max() > 100 * export_check.TOLERANCE, name
+    assert {0} < set(batch["device"]) == set(range(len(run.vocabulary.devices) + 1))
+    assert {0} < set(batch["language"]) == set(range(len(run.vocabulary.languages) + 1))
+    assert 0 in batch["time_seconds"]
 
 
 def test_an_export_that_answers_differently_publishes_nothing(

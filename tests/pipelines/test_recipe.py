@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 import recipes
 from pipelines.errors import BadInput
 from pipelines.recipe import Data, Export, Features, Recipe, Split, Text, Towers, Training
+from towers.history_encoders import EncoderName
 
 FOLDER = Path(recipes.__file__).parent
 SHARE = st.floats(0, 0.5, exclude_max=True)
@@ -49,6 +51,8 @@ RECIPES = st.builds(
         text=st.none() | TEXTS,
         category=st.just(True),
         language=FLAG,
+        device=FLAG,
+        time_of_day=FLAG,
         item_id=FLAG,
         history=st.integers(1, 1000),
     ),
@@ -57,7 +61,7 @@ RECIPES = st.builds(
         width=st.integers(8, 1024),
         projection=st.sampled_from(["auto", "train", "keep"]),
         dropout=SHARE,
-        history_encoder=st.sampled_from(["gru", "mean"]),
+        history_encoder=st.sampled_from(get_args(EncoderName)),
         scale=POSITIVE,
     ),
     training=st.builds(
@@ -110,6 +114,8 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path, content: str) -> None:
             "features: {text: null, category: false, item_id: false}",
             "one of text, category, tags and item_id must be in use",
         ),
+        ("towers: {history_encoder: rnn}", "towers.history_encoder: "),
+        ("towers: {history_encoder: transformer, history_units: 6, history_heads: 4}", "a multiple of history_heads"),
         ("towers: 3", "towers: "),
         ("1: {}", "1"),
         ("training: {epochs: 0, batch_size: 1}", "(and 1 more)"),
@@ -136,6 +142,10 @@ def test_a_missing_recipe_and_a_folder_are_bad_input(tmp_path: Path) -> None:
         Recipe.load(tmp_path / "r.yaml")
     with pytest.raises(BadInput, match="not a YAML file that can be read"):
         Recipe.load(tmp_path)
+
+
+def test_a_recipe_names_the_encoders_that_the_towers_have() -> None:
+    assert get_args(Towers.model_fields["history_encoder"].annotation) == get_args(EncoderName)
 
 
 def test_recipes_cannot_be_changed_in_place() -> None:

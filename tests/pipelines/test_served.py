@@ -16,7 +16,7 @@ from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare
 from pipelines.rankers import Queries
 from pipelines.run import Run
-from pipelines.served import model_server
+from pipelines.served import model_server, one_row
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +32,12 @@ def request(data: Prepared, user: int) -> dict[str, Any]:
         "history_ids": [str(data.catalogue.ids[item - 1]) for item in log.item[rows]],
         "history_age_seconds": [float(end - at) for at in log.at[rows]],
         "history_dwell_seconds": [float(dwell) for dwell in log.dwell[rows]],
+        "history_scroll_depth": [float(depth) for depth in log.scroll[rows]],
         "language": str(log.user_language[user]),
+        "device": "tablet",
         "time_seconds": end,
         "exclude_ids": [""],
     }
-
-
-def as_arrays(request: dict[str, Any]) -> dict[str, np.ndarray]:
-    kinds = {"time_seconds": np.int64, "history_age_seconds": np.float32, "history_dwell_seconds": np.float32}
-    return {name: np.array([value], dtype=kinds.get(name, object)) for name, value in request.items()}
 
 
 def test_rest_grpc_and_the_python_model_give_the_same_feed(
@@ -52,10 +49,12 @@ def test_rest_grpc_and_the_python_model_give_the_same_feed(
         for user in (0, 17, 41):
             asked = request(data, user)
             rest = served.ask_rest("recommend", asked)
-            grpc = served.ask_grpc("recommend", as_arrays(asked))
+            grpc = served.ask_grpc("recommend", one_row(asked))
             assert [item.decode() for item in grpc["ids"][0]] == rest["ids"]
             np.testing.assert_allclose(rest["scores"], grpc["scores"][0], atol=1e-5)
-            queries = Queries(np.array([user]), log.user_offsets[[user + 1]], np.array([log.at.max()]))
+            queries = Queries(
+                np.array([user]), log.user_offsets[[user + 1]], np.array([log.at.max()]), np.array(["tablet"])
+            )
             scores = (ranker.embed(queries) @ ranker.items.T)[0]
             scores[log.item[log.user_offsets[user] : log.user_offsets[user + 1]] - 1] = -np.inf
             best = np.argsort(-scores, kind="stable")[:10]
@@ -73,7 +72,7 @@ def test_a_newer_version_is_picked_up_and_no_request_fails(model_folder: Path, d
             while not stop.is_set():
                 try:
                     answers.append(served.ask_rest("recommend", asked)["ids"])
-                    served.ask_grpc("recommend", as_arrays(asked))
+                    served.ask_grpc("recommend", one_row(asked))
                 except Exception as error:
                     failures.append(error)
 

@@ -15,6 +15,7 @@ from towers.text import TextEncoder
 
 ITEMS = [f"i{number:02}" for number in range(20)]
 HISTORY, WIDTH = 4, 16
+NOON = 1_736_164_800
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def served(tiny_preset: str) -> Recommender:
     seed_everything(9)
     content = ContentTower(WIDTH, categories=2, languages=2, items=20)
     content.build({"text": (None, 16)})
-    behaviour = BehaviourTower(units=5, languages=2)
+    behaviour = BehaviourTower(units=5, languages=2, devices=2, time_of_day=True)
     behaviour.build({"history": (None, HISTORY, WIDTH)})
     rng = np.random.default_rng(10)
     for tower in (content, behaviour):
@@ -40,6 +41,7 @@ def served(tiny_preset: str) -> Recommender:
         categories=["food", "weather"],
         tags=["rain"],
         languages=["de", "en"],
+        devices=["desktop", "mobile"],
         history=HISTORY,
         top_k=8,
     )
@@ -55,8 +57,10 @@ def request(history: list[list[str]], languages: list[str], **extra: list[list[s
         "history_ids": tf.constant(np.array(padded, dtype=object).reshape(shape), tf.string),
         "history_age_seconds": tf.constant(age * known, tf.float32),
         "history_dwell_seconds": tf.constant(10.0 * known, tf.float32),
+        "history_scroll_depth": tf.constant(0.5 * known, tf.float32),
         "language": tf.constant(languages),
-        "time_seconds": tf.zeros(len(history), tf.int64),
+        "device": tf.constant(["mobile"] * len(history)),
+        "time_seconds": tf.constant([NOON] * len(history), tf.int64),
         **{
             name: tf.constant(np.array(value, dtype=object).reshape(len(history), -1), tf.string)
             for name, value in extra.items()
@@ -112,6 +116,7 @@ def test_padding_and_unknown_ids_may_stand_anywhere(served: Recommender) -> None
     spread = request([["", "i01", "no such item", "i02", ""]], ["en"])
     ages = np.array([[0, 7200, 9e9, 3600, 0]], np.float32)
     spread |= {"history_age_seconds": tf.constant(ages), "history_dwell_seconds": tf.constant([[0, 10, 99, 10.0, 0]])}
+    spread |= {"history_scroll_depth": tf.constant([[0, 0.5, 0.9, 0.5, 0]])}
     np.testing.assert_allclose(numpy(served.embed_users(**spread))["embedding"], plain["embedding"], atol=1e-6)
 
 
@@ -130,6 +135,19 @@ def test_a_row_does_not_depend_on_its_batch(served: Recommender) -> None:
     for row, (history, language) in enumerate([(["i01", "i02", "i03"], "en"), (["i04"], "de"), ([], "")]):
         alone = numpy(served.embed_users(**request([history], [language])))["embedding"]
         np.testing.assert_allclose(together[row], alone[0], atol=1e-5)
+
+
+def test_device_and_time_count_where_they_are_known(served: Recommender) -> None:
+    given = request([["i01", "i02"]], ["en"])
+
+    def embedding(**changes: tf.Tensor) -> Any:
+        return numpy(served.embed_users(**given | changes))["embedding"][0]
+
+    unknown = {"device": tf.constant([""]), "time_seconds": tf.constant([0], tf.int64)}
+    behaviour = served._towers.behaviour
+    device, noon = behaviour.tables["device"].numpy()[2], behaviour.hours.numpy().T @ [0, -1]
+    np.testing.assert_allclose(embedding() - embedding(**unknown), device + noon, atol=1e-4)
+    np.testing.assert_allclose(embedding() - embedding(device=tf.constant(["a toaster"])), device, atol=1e-4)
 
 
 def test_new_items_are_embedded_from_what_is_known_of_them(served: Recommender) -> None:
@@ -169,6 +187,7 @@ def test_an_empty_index_is_refused(served: Recommender) -> None:
             categories=[],
             tags=[],
             languages=[],
+            devices=[],
             history=HISTORY,
             top_k=8,
         )
@@ -203,6 +222,7 @@ def two_stage(served: Recommender) -> Recommender:
         embeddings=served.embeddings.numpy()[1:],
         on_offer=served.on_offer.numpy()[1:],
         languages=["de", "en"],
+        devices=["desktop", "mobile"],
         history=HISTORY,
         top_k=4,
         ranker=ranker,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.data.dataset import Dataset
-from pipelines.data.examples import HistoryWindow, TrainingExamples
+from pipelines.data.examples import NOBODY, HistoryWindow, TrainingExamples
 from pipelines.data.histories import load_behaviour
 
 Make = Callable[..., Dataset]
@@ -18,7 +18,7 @@ Make = Callable[..., Dataset]
 
 def window(made: Any, length: int = 5, *, ages: bool = True) -> HistoryWindow:
     log = made.behaviour.interactions
-    return HistoryWindow(log, length, ages, np.arange(len(log.user_ids), dtype=np.int32))
+    return HistoryWindow(log, length, ages, np.arange(len(log.user_ids), dtype=np.int32), ["desktop", "mobile"])
 
 
 def examples(made: Any, **changes: Any) -> TrainingExamples:
@@ -36,7 +36,7 @@ def batches(made: Any, epoch: int = 1, **changes: Any) -> list[dict[str, np.ndar
 @pytest.mark.parametrize("ages", [True, False])
 def test_a_window_is_the_end_of_the_history(made: Any, length: int, ages: bool) -> None:
     log = made.behaviour.interactions
-    batch = window(made, length, ages=ages).batch(log.user, log.history_end, log.at)
+    batch = window(made, length, ages=ages).batch(log.user, log.history_end, log.at, log.device)
     for row, (user, end, at) in enumerate(zip(log.user, log.history_end, log.at, strict=True)):
         places = range(log.user_offsets[user], end)[-length:]
         padding = [0] * (length - len(places))
@@ -44,13 +44,18 @@ def test_a_window_is_the_end_of_the_history(made: Any, length: int, ages: bool) 
         expected = [at - log.at[place] if ages else 0 for place in places]
         assert list(batch["age_seconds"][row]) == expected + padding
         assert list(batch["dwell_seconds"][row]) == [log.dwell[place] for place in places] + padding
+        assert list(batch["scroll_depth"][row]) == [log.scroll[place] for place in places] + padding
+        assert batch["time_seconds"][row] == (at if ages else 0)
         assert list(expected) == sorted(expected, reverse=True)  # oldest first
         assert batch["language"][row] == user
     assert {name: values.dtype for name, values in batch.items()} == {
         "history": np.int32,
         "age_seconds": np.float32,
         "dwell_seconds": np.float32,
+        "scroll_depth": np.float32,
         "language": np.int32,
+        "device": np.int32,
+        "time_seconds": np.int64,
     }
 
 
@@ -61,9 +66,10 @@ def test_what_comes_after_the_positive_cannot_change_its_window(made: Any) -> No
         # Everything of the user from the positive on becomes something else.
         later = np.arange(log.history_end[row], log.user_offsets[log.user[row] + 1])
         assert row in later
-        item, dwell, at = log.item.copy(), log.dwell.copy(), log.at.copy()
-        item[later], dwell[later], at[later] = 1, 999, 10**9
-        changed = replace(window(made), interactions=replace(log, item=item, dwell=dwell, at=at))
+        item, dwell, at, device = log.item.copy(), log.dwell.copy(), log.at.copy(), log.device.copy()
+        item[later], dwell[later], at[later], device[later] = 1, 999, 10**9, "desktop"
+        other = replace(log, item=item, dwell=dwell, at=at, device=device, scroll=np.where(dwell == 999, 1, log.scroll))
+        changed = replace(window(made), interactions=other)
         here = np.array([row])
         found = changed.batch(log.user[here], log.history_end[here], log.at[here])
         for name, values in found.items():
@@ -85,8 +91,40 @@ def test_a_log_without_positives_has_empty_windows(make_dataset: Make) -> None:
         "history": [[0] * 4],
         "age_seconds": [[0] * 4],
         "dwell_seconds": [[0] * 4],
+        "scroll_depth": [[0] * 4],
         "language": [2],
+        "device": [0],
+        "time_seconds": [5],
     }
+
+
+def test_the_device_is_the_query_s_own_or_the_most_recent_known(made: Any) -> None:
+    log = made.behaviour.interactions
+    cut = window(made)
+    known = ["", *cut.devices]
+    found = cut.batch(log.user, log.history_end, log.at, log.device)["device"]
+    without = cut.batch(log.user, log.history_end, log.at)["device"]
+    for row, (user, end) in enumerate(zip(log.user, log.history_end, strict=True)):
+        before = [device for device in log.device[log.user_offsets[user] : end] if device]
+        recent = before[-1] if before else ""
+        assert known[without[row]] == recent
+        assert known[found[row]] == (log.device[row] or recent)
+    # Own and recent, where no own one is the recent one: every pair occurs.
+    assert len(set(zip(found, without, strict=True))) == 7
+    # A device that is given and not known is another one, not the most recent.
+    toaster = np.full(len(log), "toaster", object)
+    assert not cut.batch(log.user, log.history_end, log.at, toaster)["device"].any()
+
+
+def test_nobody_is_a_user_with_an_empty_history_and_no_language(made: Any) -> None:
+    log = made.behaviour.interactions
+    cut = window(made)
+    user, at = np.array([0]), np.array([77])
+    unknown = replace(cut, user_language=np.zeros(len(log.user_ids), np.int32))
+    expected = unknown.batch(user, log.user_offsets[user], at)
+    for name, values in cut.batch(np.array([NOBODY]), np.array([0]), at).items():
+        np.testing.assert_array_equal(values, expected[name])
+        assert values.dtype == expected[name].dtype
 
 
 def test_every_example_comes_once_an_epoch(made: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import ibis
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.data import schema
@@ -34,6 +35,8 @@ def any_log(seed: int) -> list[Row]:
         "request_id": [None, "r1", "r2", "r3", "e1"],  # one request is called like an event
         "position": [None, 0, 1, 2],
         "dwell_seconds": [None, 0.0, 2.5, 40.0],
+        "scroll_depth": [None, 0.0, 0.5, 1.0],
+        "device": [None, None, "mobile", "desktop"],
         "value": [None, 2.0, 3.5, 5.0],
     }
     size = int(rng.integers(1, 120))
@@ -45,8 +48,8 @@ class Expected:
     """What `load_behaviour` should find, as plain rows."""
 
     users: list[str]
-    positives: list[Row]  # user, item, at, dwell, request (user, id) or None, sees: how many of the user's
-    requests: list[Row]  # user, id, at, sees, shown: [(item, clicked)]
+    positives: list[Row]  # user, item, at, dwell, scroll, device, request (user, id) or None, sees: how many
+    requests: list[Row]  # user, id, at, device, sees, shown: [(item, clicked)]
     unknown: int
 
 
@@ -61,8 +64,10 @@ def by_hand(events: list[Row], threshold: float | None = None) -> Expected:
             continue
         request = event.get("request_id")
         key = (event["user_id"], event["item_id"], request, order if request is None else None)
-        row = found.setdefault(key, {"at": event["at"], "order": order, "dwell": 0.0})
+        row = found.setdefault(key, {"at": event["at"], "order": order, "dwell": 0.0, "scroll": 0.0, "devices": set()})
         row["at"], row["dwell"] = min(row["at"], event["at"]), max(row["dwell"], event.get("dwell_seconds") or 0.0)
+        row["scroll"] = max(row["scroll"], event.get("scroll_depth") or 0.0)
+        row["devices"] |= {event.get("device")} - {None}
     positives = [
         {"user": user, "item": item, "request": None if request is None else (user, request), **row}
         for (user, item, request, _), row in found.items()
@@ -76,18 +81,23 @@ def by_hand(events: list[Row], threshold: float | None = None) -> Expected:
             earlier = sum(math.floor(other["at"]) < math.floor(row["at"]) for other in history)
             row["sees"] = place if row["request"] is None else earlier
     slates: dict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
+    devices: dict[tuple[str, str] | None, set[str]] = defaultdict(set)
     for order, event in enumerate(events):
         if event["kind"] == "impression" and event.get("request_id") is not None:
             position = event.get("position")
             place = math.inf if position is None else position
             key = (event["user_id"], event["request_id"])
             slates[key].append((place, order, event["item_id"], event["at"]))
+            devices[key] |= {event.get("device")} - {None}
+    for row in known:
+        row["device"] = min(row["devices"] or devices[row["request"]] or {""})
     requests = []
     for (user, name), rows in slates.items():
         at, order = min(row[3] for row in rows), min(row[1] for row in rows)
         sees = sum(math.floor(row["at"]) < math.floor(at) for row in histories[user])
         shown = [(item, ((user, name), item) in clicked) for _, _, item, _ in sorted(rows)]
-        requests.append({"user": user, "id": name, "at": at, "order": order, "sees": sees, "shown": shown})
+        row = {"user": user, "id": name, "at": at, "order": order, "sees": sees, "shown": shown}
+        requests.append(row | {"device": min(devices[user, name] or {""})})
     requests.sort(key=lambda row: (row["at"], row["order"]))
     return Expected(users, known, requests, len(positives) - len(known))
 
@@ -104,12 +114,13 @@ def assert_same(found: Behaviour, expected: Expected) -> None:
         assert log.user_ids[log.user[number]] == row["user"]
         assert IDS[log.item[number] - 1] == row["item"]
         assert (log.at[number], log.dwell[number]) == (math.floor(row["at"]), row["dwell"])
+        assert (log.scroll[number], log.device[number]) == (row["scroll"], row["device"])
         assert log.request[number] == place.get(row["request"], -1)
         assert log.history_end[number] - log.user_offsets[log.user[number]] == row["sees"]
     assert len(requests) == len(expected.requests)
     for number, row in enumerate(expected.requests):
         assert (requests.ids[number], log.user_ids[requests.user[number]]) == (row["id"], row["user"])
-        assert requests.at[number] == math.floor(row["at"])
+        assert (requests.at[number], requests.device[number]) == (math.floor(row["at"]), row["device"])
         assert requests.history_end[number] - log.user_offsets[requests.user[number]] == row["sees"]
         slate = slice(requests.offsets[number], requests.offsets[number + 1])
         assert list(zip(requests.item_ids[slate], requests.clicked[slate], strict=True)) == row["shown"]
@@ -195,6 +206,16 @@ def test_languages_are_those_of_the_users_table(make_dataset: Make) -> None:
     known = load_behaviour(make_dataset(events, ITEMS, users), IDS).interactions
     assert list(known.user_language) == ["", "", "de"]
     assert list(load_behaviour(make_dataset(events, ITEMS), IDS).interactions.user_language) == ["", "", ""]
+
+
+def test_an_older_dataset_without_devices_reads_as_unknown(make_dataset: Make) -> None:
+    shown = {"request_id": "r", "device": "mobile"}
+    events = [event("a", "i1", "impression", 1, **shown), event("a", "i1", "click", 2, **shown)]
+    dataset = make_dataset(events, ITEMS)
+    pq.write_table(pq.read_table(dataset.events).drop(["device"]), dataset.events)
+    found = load_behaviour(Dataset.open(dataset.folder), IDS)
+    assert (list(found.interactions.device), list(found.requests.device)) == ([""], [""])
+    assert (list(found.interactions.item), list(found.requests.clicked)) == ([2], [True])
 
 
 def test_row_order_is_a_clock(make_dataset: Make) -> None:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from pipelines.data import schema
 from pipelines.data.delimited import ROW
+from pipelines.data.sources.newsroom.readers import SEGMENTS
 from pipelines.data.sources.newsroom.simulation import Slates
 from pipelines.data.sources.newsroom.sizes import END, SLATE
 from pipelines.data.sources.newsroom.world import Newsroom
@@ -34,6 +35,7 @@ class EventTables:
 
     def __init__(self, newsroom: Newsroom) -> None:
         self._user_ids = pa.array(newsroom.readers.ids, pa.string())
+        self._devices = pa.array([SEGMENTS[place] for place in newsroom.readers.segment], pa.string())
         self._item_ids = pa.array(newsroom.articles.ids, pa.string())
         self._events = 0
         self._requests = 0
@@ -87,6 +89,7 @@ class EventTables:
             # Of being shown, so it stands on what was shown.
             "propensity": _number(slates.propensity[row, position], kind == "impression"),
             "variant": pa.repeat(pa.scalar("publisher"), count),
+            "device": self._devices.take(pa.array(slates.user[row])),
         }
         return pa.Table.from_arrays([columns[field.name] for field in self.schema], schema=self.schema)
 

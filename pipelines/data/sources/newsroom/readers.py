@@ -11,7 +11,7 @@ from pipelines.data.sources.newsroom.entities import Entities
 from pipelines.data.sources.newsroom.language import LANGUAGE_SHARES, LANGUAGES, topics
 from pipelines.data.sources.newsroom.sizes import DAY, END, Size
 
-SEGMENTS = ("mobile", "desktop", "tablet")
+SEGMENTS = ("mobile", "desktop", "tablet")  # a user's segment is the one device that they read on
 _SEGMENT_SHARES = (0.6, 0.3, 0.1)
 
 _BILINGUAL = 0.15

@@ -92,6 +92,14 @@ def test_events_follow_each_other(tiny: Dataset) -> None:
     assert by_kind["share"].index.isin(by_kind["read"].index).all()
 
 
+def test_a_reader_s_segment_is_their_device(tiny: Dataset) -> None:
+    assert tiny.users is not None
+    segment = pq.read_table(tiny.users).to_pandas().set_index("user_id")["segment"]
+    events = pq.read_table(tiny.events).to_pandas()
+    assert (events["device"] == segment.loc[events["user_id"]].to_numpy()).all()
+    assert set(events["device"]) == {"mobile", "desktop", "tablet"}
+
+
 def test_nobody_comes_before_they_join_and_nothing_is_shown_before_it_appears(tiny: Dataset) -> None:
     events = pq.read_table(tiny.events, filters=[("kind", "=", "impression")]).to_pandas()
     assert tiny.users is not None

@@ -224,6 +224,12 @@ def test_unusable_rows_are_dropped_and_numbers_mended_by_reason(tmp_path: Path) 
     assert [event["scroll_depth"] for event in events_of(tmp_path / "out")] == [0.5, None, None]
 
 
+def test_a_device_may_be_mapped_and_blank_is_unknown(tmp_path: Path) -> None:
+    content = "user_id,item_id,at,platform\nu,a,100,mobile\nu,b,101,\nu,c,102,42\n"
+    import_table(write(tmp_path / "e.csv", content), tmp_path / "out", columns={"device": "platform"})
+    assert [event["device"] for event in events_of(tmp_path / "out")] == ["mobile", None, "42"]
+
+
 def test_a_repeated_event_id_keeps_the_first_row(tmp_path: Path) -> None:
     content = "event_id,user_id,item_id,at\n1,u,a,100\n1,u,b,101\n,u,c,102\n2,u,a,100\n"
     report = import_table(write(tmp_path / "e.csv", content), tmp_path / "out")
