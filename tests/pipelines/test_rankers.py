@@ -93,7 +93,19 @@ def test_item_knn_ranks_by_the_summed_similarity(made: Any) -> None:
 def history_of(item: int) -> Interactions:
     """One user who wanted one item."""
     one, none = np.zeros(1, np.int64), np.array([""], dtype=object)
-    return Interactions(none, none, np.array([0, 1]), one, np.array([item]), one, one, one - 1, one)
+    return Interactions(
+        user_ids=none,
+        user_language=none,
+        user_offsets=np.array([0, 1]),
+        user=one,
+        item=np.array([item]),
+        at=one,
+        dwell=one,
+        scroll=one,
+        device=none,
+        request=one - 1,
+        history_end=one,
+    )
 
 
 def test_tf_idf_finds_items_that_share_words() -> None:

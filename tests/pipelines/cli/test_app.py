@@ -18,6 +18,7 @@ from pipelines.cli.app import run
 from pipelines.data.dataset import Dataset
 from pipelines.data.sources import table as table_source
 from pipelines.errors import BadInput
+from pipelines.run import Vocabulary
 
 Make = Callable[..., Dataset]
 EVENTS = "user_id,item_id,at\nu,a,1\nu,b,2\n"
@@ -60,7 +61,7 @@ def run_folder(tmp_path: Path, dataset: Path) -> Path:
     folder.mkdir()
     (folder / "recipe.yaml").write_text("")
     (folder / "model.weights.h5").write_text("")
-    (folder / "vocabulary.json").write_text(json.dumps({"categories": [], "tags": [], "languages": [], "items": []}))
+    (folder / "vocabulary.json").write_text(json.dumps({name: [] for name in Vocabulary.model_fields}))
     origin = {"dataset": str(dataset), "dataset_name": "d", "first_at": None, "last_at": None, "platform": "any"}
     (folder / "origin.json").write_text(json.dumps(origin | {"versions": {}}))
     return folder

@@ -27,16 +27,29 @@ def behaviour(events: list[tuple[int, int]], request: list[int] | None = None) -
     nothing = np.zeros(len(events), int)
     names = np.array([f"u{number}" for number in range(users)], dtype=object)
     return Behaviour(
-        Interactions(names, names, offsets, user, nothing + 1, at, nothing, places, np.arange(len(events))),
+        Interactions(
+            user_ids=names,
+            user_language=names,
+            user_offsets=offsets,
+            user=user,
+            item=nothing + 1,
+            at=at,
+            dwell=nothing,
+            scroll=nothing,
+            device=nothing.astype(str),
+            request=places,
+            history_end=np.arange(len(events)),
+        ),
         Requests(
-            first.astype(object),
-            user[first],
-            at[first],
-            first,
-            np.arange(slates + 1),
-            np.ones(slates, int),
-            first.astype(object),
-            np.ones(slates, bool),
+            ids=first.astype(object),
+            user=user[first],
+            at=at[first],
+            device=first.astype(str),
+            history_end=first,
+            offsets=np.arange(slates + 1),
+            item=np.ones(slates, int),
+            item_ids=first.astype(object),
+            clicked=np.ones(slates, bool),
         ),
         0,
     )
