@@ -56,9 +56,8 @@ class TextTop(keras.layers.Layer):
             thawed = first is not None and number >= first
             block.trainable = thawed
             if thawed and self.lora_rank is not None:
-                for layer in block._flatten_layers(include_self=False):
-                    if not layer._layers and not getattr(layer, "lora_enabled", False):
-                        layer.trainable = False
+                for weight in block.weights:
+                    weight.trainable = "lora" in weight.path
 
     def call(self, values: tf.Tensor, lengths: tf.Tensor, training: bool = False) -> tf.Tensor:
         texts = tf.shape(lengths)[0]
@@ -67,8 +66,9 @@ class TextTop(keras.layers.Layer):
         for group in range(_GROUPS):
             start, end = texts * group // _GROUPS, texts * (group + 1) // _GROUPS
             found = states[start:end].to_tensor()
+            # A text may have no tokens, and a group nothing else: no layer should meet an empty row.
+            found = tf.pad(found, [[0, 0], [0, tf.cast(tf.equal(tf.shape(found)[1], 0), tf.int32)], [0, 0]])
             mask_UxL = tf.sequence_mask(lengths[start:end], tf.shape(found)[1])
-            # A group may be empty, and a text may have no tokens; no layer should meet either.
             safe_UxL = mask_UxL | tf.equal(tf.range(tf.shape(found)[1]), 0)[None]
             vector_UxD = self.encoder.value.upper(found, safe_UxL, self.cut, training)
             vectors.append(vector_UxD * tf.cast(lengths[start:end] > 0, tf.float32)[:, None])
