@@ -1,20 +1,21 @@
-"""Run the benchmarks named on the command line, or all: `python -m benchmarks [startup] [import] [mind] [ml100k]`.
+"""Run the benchmarks named on the command line, or all.
 
-`mind` and `ml100k` need the official files below $BELFRY_DATA (mind-mini/train, mind-mini/dev, ml100k) and say so
-where they are not there.
+`python -m benchmarks [startup] [import] [mind] [ml100k] [finetuning]`. The last three need the official files below
+$BELFRY_DATA (mind-mini/train, mind-mini/dev, ml100k) and say so where they are not there.
 """
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import importing, quality, startup
+from benchmarks import finetuning, importing, quality, startup
 
 BENCHMARKS = {
     "startup": startup.run,
     "import": importing.run,
     "mind": quality.mind,
     "ml100k": quality.ml100k,
+    "finetuning": finetuning.run,
 }
 
 

@@ -112,7 +112,7 @@ class Run:
             raise BadInput(f"{self.folder / WEIGHTS} cannot be read ({str(error)[:100]}): train it again.") from None
         if model.text_top is not None:
             encoder = model.text_top.encoder.value
-            model.items.text.assign(_padded(encode(catalogue.text, encoder, fingerprint_of(self.folder / WEIGHTS))))
+            model.items.text.assign(text_table(catalogue.text, encoder, fingerprint_of(self.folder / WEIGHTS)))
         return model
 
 
@@ -131,6 +131,11 @@ def item_table(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue) -> 
         places(catalogue.language, vocabulary.languages),
         places(catalogue.ids, vocabulary.items),
     )
+
+
+def text_table(texts: np.ndarray, encoder: Any, version: str) -> np.ndarray:
+    """(N + 1, T) vectors of a catalogue by an encoder whose weights `version` names; row 0 is padding."""
+    return _padded(encode(texts, encoder, version))
 
 
 def _padded(vectors: np.ndarray) -> np.ndarray:
