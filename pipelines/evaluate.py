@@ -117,15 +117,17 @@ def _table(rows: dict[str, dict[str, np.ndarray]], seed: int) -> dict[str, Any]:
 
 
 def _calibration(second: TwoStageRanker, slates: Slates) -> dict[str, dict[str, float]]:
-    """How far the second stage's probability of a click is from what happened."""
-    log_odds = second.log_odds(slates.queries, slates.request(), slates.item - 1)
-    probability = expit(log_odds[:, 0].astype(np.float64))
+    """How far the second stage's probabilities are from what happened."""
+    tasks = second.tower.tasks
+    probability = expit(second.log_odds(slates.queries, slates.request(), slates.item - 1).astype(np.float64))
+    labels = slates.labels(tasks)
     return {
-        second.tower.tasks[0]: {
-            "ece": expected_calibration_error(probability, slates.clicked),
-            "mean_predicted": float(probability.mean()),
-            "mean_observed": float(slates.clicked.mean()),
+        name: {
+            "ece": expected_calibration_error(probability[:, task], labels[:, task]),
+            "mean_predicted": float(probability[:, task].mean()),
+            "mean_observed": float(labels[:, task].mean()),
         }
+        for task, name in enumerate(tasks)
     }
 
 

@@ -144,7 +144,7 @@ def _compare(
         """Of items (Q, C), by the last stage."""
         if second is None:
             return np.einsum("qd,qcd->qc", users, first.items[columns])
-        return second.judge(batch, columns, counted_at)[..., 0]
+        return second.order(second.judge(batch, columns, counted_at))
 
     counted_at = np.full(len(users), data.end)
     if second is not None:

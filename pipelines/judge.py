@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,8 @@ class Slates:
     offsets: np.ndarray
     item: np.ndarray
     clicked: np.ndarray
+    read: np.ndarray
+    liked: np.ndarray
     position: np.ndarray  # (S,) place in the request, from 1
     tie_break: np.ndarray
 
@@ -47,6 +50,8 @@ class Slates:
             np.r_[0, np.cumsum(sizes[chosen])],
             requests.item[flat],
             requests.clicked[flat],
+            requests.read[flat],
+            requests.liked[flat],
             (np.arange(len(request)) - requests.offsets[request] + 1)[flat],
             np.unique(ids, return_inverse=True)[1] if len(ids) else np.zeros(0, np.int64),
         )
@@ -54,6 +59,11 @@ class Slates:
     def request(self) -> np.ndarray:
         """(S,) which of the queries each shown item belongs to."""
         return np.repeat(np.arange(len(self.queries)), np.diff(self.offsets))
+
+    def labels(self, tasks: Sequence[str]) -> np.ndarray:
+        """(S, tasks) bool: what became of each shown item."""
+        known = {"click": self.clicked, "read": self.read, "like": self.liked}
+        return np.stack([known[task] for task in tasks], axis=1)
 
     def scores(self, ranker: Ranker) -> np.ndarray:
         """(S,) the ranker's score for each shown item; 0 where the catalogue does not know it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,8 @@ def build_ranking(settings: Ranking, vocabulary: Vocabulary, width: int) -> Seco
     if settings.crosses == "auto":
         raise ValueError("resolve ranking.crosses first")
     tower = RankingTower(
+        list(settings.weight_by_task),
+        objective=list(settings.weight_by_task.values()),
         features=settings.features,
         crosses=settings.crosses,
         projection=settings.projection,
@@ -104,19 +106,19 @@ def train_ranking(
     )
     appeal.assign(fit_appeal(rows, train.offsets, train.item, train.clicked, settings.appeal_l2))
     inputs = RankingInputs(first, appeal, popularity_of(data), data.catalogue.published_at)
-    examples = _Examples.of(inputs, train)
+    examples = _Examples.of(inputs, train, tower.tasks)
     examples.set(
         "appeal",
         cross_fitted(rows, train.offsets, train.item, train.clicked, train.queries.at, settings.appeal_l2),
     )
     held = Slates.of(data.behaviour, data.parts.requests == Part.VALIDATION, known_only=True)
-    validation = _Examples.of(inputs, held) if _usable(held).any() else None
+    validation = _Examples.of(inputs, held, tower.tasks) if _usable(held).any() else None
     epochs = settings.epochs if before is None else before.best_epoch
     metrics = _fit(tower, settings, examples, usable, validation, epochs=epochs, seed=recipe.training.seed)
     if before is None:
         judged = validation or examples
-        logit, label = judged.logits(tower), judged.slates.clicked
-        tower.calibrate(*zip(*[platt(logit[:, task], label) for task in range(len(tower.tasks))], strict=True))
+        logits, labels = judged.logits(tower), judged.slates.labels(tower.tasks)
+        tower.calibrate(*zip(*[platt(*both) for both in zip(logits.T, labels.T, strict=True)], strict=True))
     else:
         tower.calibrate(before.tower.slope.numpy(), before.tower.intercept.numpy())
     return SecondStage(tower, appeal, metrics["best_epoch"]), {**metrics, "requests": int(usable.sum())}
@@ -166,13 +168,15 @@ def _usable(slates: Slates) -> np.ndarray:
 class _Examples:
     """Slates with the features of all that they showed."""
 
-    def __init__(self, inputs: RankingInputs, slates: Slates, features: np.ndarray, users: np.ndarray) -> None:
+    def __init__(
+        self, inputs: RankingInputs, slates: Slates, tasks: Sequence[str], features: np.ndarray, users: np.ndarray
+    ) -> None:
         self.inputs, self.slates, self.features, self.users = inputs, slates, features, users
-        self.request = slates.request()
+        self.request, self.labels = slates.request(), slates.labels(tasks).astype(np.float32)
 
     @classmethod
-    def of(cls, inputs: RankingInputs, slates: Slates) -> _Examples:
-        return cls(inputs, slates, *inputs.of_pairs(slates.queries, slates.request(), slates.item))
+    def of(cls, inputs: RankingInputs, slates: Slates, tasks: Sequence[str]) -> _Examples:
+        return cls(inputs, slates, tasks, *inputs.of_pairs(slates.queries, slates.request(), slates.item))
 
     def set(self, name: str, values: np.ndarray) -> None:
         from towers.ranking_features import FEATURES
@@ -209,7 +213,7 @@ class _Examples:
             "items": self.inputs.table.embedding.numpy()[item],
             "position": padded(self.slates.position[flat].astype(np.int32)),
             "present": item > 0,
-            "labels": padded(self.slates.clicked[flat].astype(np.float32)[:, None]),
+            "labels": padded(self.labels[flat]),
         }, flat
 
     def logits(self, tower: Any) -> np.ndarray:

@@ -175,6 +175,9 @@ class Ranking(_Section):
         min_length=1,
         strict=False,
     )
+    tasks: dict[Literal["click", "read", "like"], float] = Field(
+        {"click": 1.0}, description="what is predicted, and the weight of its log-odds in the order; click is needed"
+    )
     crosses: int | Literal["auto"] = Field("auto", description="DCN-v2 layers; auto decides by the number of requests")
     projection: int = Field(32, ge=2, le=512, description="width to which embeddings are projected for the crosses")
     position: bool = Field(True, description="learn the bias of the position, and rank without it")
@@ -185,6 +188,19 @@ class Ranking(_Section):
     appeal_l2: float = Field(3e-2, ge=0, description="weight of the squared weights of the content's appeal")
     dropout: Share = 0.2
     retrieve: int = Field(200, ge=1, description="items that the first stage hands over")
+
+    @model_validator(mode="after")
+    def _order_by_something(self) -> Ranking:
+        if "click" not in self.tasks or min(self.tasks.values()) < 0 or not any(self.tasks.values()):
+            raise ValueError("tasks must hold click, no weight below zero and one above")
+        return self
+
+    @property
+    def weight_by_task(self) -> dict[str, float]:
+        """Click first, since slates are ranked by it in training."""
+        return {
+            name: weight for task in ("click", "read", "like") for name, weight in self.tasks.items() if name == task
+        }
 
 
 class Export(_Section):

@@ -132,7 +132,11 @@ class TwoStageRanker:
     name: str = field(default="two-stage")
 
     def pairs(self, queries: Queries, row: np.ndarray, item: np.ndarray) -> np.ndarray:
-        return self.log_odds(queries, row, item)[:, 0].astype(np.float64)
+        return self.order(self.log_odds(queries, row, item))
+
+    def order(self, log_odds: np.ndarray) -> np.ndarray:
+        """What items are ordered by (...), float64, from the tasks' log-odds (..., tasks)."""
+        return log_odds.astype(np.float64) @ np.array(self.tower.objective)
 
     def log_odds(self, queries: Queries, row: np.ndarray, item: np.ndarray) -> np.ndarray:
         """(P, tasks) calibrated log-odds of item[p], from 0, for query row[p]."""
@@ -155,7 +159,7 @@ class TwoStageRanker:
         """The first stage's scores (Q, N), what is retrieved first, in the second stage's order."""
         count = min(self.retrieve, scores.shape[1])
         best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-        ranked = self.judge(batch, best, counted_at)[..., 0]
+        ranked = self.order(self.judge(batch, best, counted_at))
         inside = np.isfinite(np.take_along_axis(scores, best, axis=1))
         lifted = scores.max(axis=1, initial=0.0, where=np.isfinite(scores))[:, None] + 1.0
         lifted = lifted + ranked - ranked.min(axis=1, keepdims=True)

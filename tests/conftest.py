@@ -130,7 +130,13 @@ def ranked_run_folder(
     from pipelines.train import train
 
     out = tmp_path_factory.mktemp("runs") / "ranked"
-    ranking = {"crosses": 1, "projection": 4, "epochs": 3, "retrieve": 20}
+    ranking = {
+        "tasks": {"click": 1.0, "read": 0.5, "like": 0.0},
+        "crosses": 1,
+        "projection": 4,
+        "epochs": 3,
+        "retrieve": 20,
+    }
     training = {**small_recipe["training"], "epochs": 1}
     recipe = Recipe.model_validate({**small_recipe, "training": training, "ranking": ranking})
     train(recipe, Dataset.open(dataset_folder), out)

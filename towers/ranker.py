@@ -29,6 +29,7 @@ class RankingTower(keras.Model):
 
     Args:
         tasks: Names, such as ("click", "read", "like"); the first one is what slates are ranked by in training.
+        objective: Weight of each task's log-odds in `score`; the first task alone by default.
         features: Which of `towers.ranking_features.FEATURES` are used.
         crosses: Number of cross layers.
         projection: Width to which both embeddings are projected before they are crossed.
@@ -45,6 +46,7 @@ class RankingTower(keras.Model):
         self,
         tasks: Sequence[str] = ("click",),
         *,
+        objective: Sequence[float] | None = None,
         features: Sequence[str] = FEATURES,
         crosses: int = 2,
         projection: int = 32,
@@ -58,6 +60,7 @@ class RankingTower(keras.Model):
         if unknown or not features or not tasks:
             raise ValueError(f"a ranking tower needs tasks and features of {', '.join(FEATURES)}, not {unknown}")
         self.tasks, self.crosses, self.projection, self.positions = tuple(tasks), crosses, projection, positions
+        self.objective = tuple(objective or (1.0, *[0.0] * (len(tasks) - 1)))
         self.chosen = [FEATURES.index(name) for name in features]
         self.l2 = l2
         self.dropout = keras.layers.Dropout(dropout)
@@ -143,6 +146,10 @@ class RankingTower(keras.Model):
     def log_odds(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         """(B, C, tasks) calibrated log-odds; their sigmoid is a probability."""
         return self(inputs, training=False) * self.slope + self.intercept
+
+    def score(self, log_odds_BxCxT: tf.Tensor) -> tf.Tensor:
+        """What items are ordered by (B, C): the weighted sum of the tasks' log-odds."""
+        return tf.linalg.matvec(log_odds_BxCxT, tf.constant(self.objective, tf.float32))
 
     def _crossed(self, features_BxCxF: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
         item_BxCxP = tf.linalg.matmul(tf.math.l2_normalize(inputs["items"], axis=-1), self.project_item)

@@ -130,7 +130,8 @@ class Recommender(tf.Module):
         """The best K items of the index for each user, (B, K): `ids` and `scores`.
 
         Neither the history nor `exclude_ids` (B, E) is recommended. Where fewer than K items are left, the rest is ""
-        and 0. With a second stage, what the first one retrieves is ordered by it, and scores are log-odds of a click.
+        and 0. With a second stage, what the first one retrieves is ordered by it, and scores are log-odds: of a click,
+        or the weighted sum of several tasks'.
         """
         history_BxH, user_BxD = self._history_and_user(request)
         scores_BxN = tf.linalg.matmul(user_BxD, self.embeddings, transpose_b=True)
@@ -146,7 +147,7 @@ class Recommender(tf.Module):
         else:
             retrieved = min(max(self.ranker.retrieve, self.top_k), self.embeddings.shape[0] - 1)
             first_BxC, best_BxC = tf.math.top_k(scores_BxN, retrieved)
-            judged_BxC = self._judge(user_BxD, history_BxH, best_BxC, request)[..., 0]
+            judged_BxC = self.ranker.score(self._judge(user_BxD, history_BxH, best_BxC, request))
             scores_BxK, order_BxK = tf.math.top_k(tf.where(first_BxC > lowest, judged_BxC, lowest), self.top_k)
             best_BxK = tf.gather(best_BxC, order_BxK, batch_dims=1)
         found_BxK = scores_BxK > lowest
@@ -168,7 +169,7 @@ class Recommender(tf.Module):
         judged_BxCxT = self._judge(user_BxD, history_BxH, item_BxC, request)
         probability_BxCxT = tf.math.sigmoid(judged_BxCxT) * known_BxCx1
         return {
-            "scores": (judged_BxCxT * known_BxCx1)[..., 0],
+            "scores": self.ranker.score(judged_BxCxT * known_BxCx1),
             **{task: probability_BxCxT[..., place] for place, task in enumerate(self.ranker.tasks)},
         }
 

@@ -71,3 +71,7 @@ class ServedRanker(tf.Module):
         features_BxCxF = ranking_features(user_BxD, history_BxH, candidates, items)
         found_BxCxD = tf.gather(embeddings, item_BxC)
         return self._kept.tower.log_odds({"features": features_BxCxF, "user": user_BxD, "items": found_BxCxD})
+
+    def score(self, log_odds_BxCxT: tf.Tensor) -> tf.Tensor:
+        """What items are ordered by (B, C)."""
+        return self._kept.tower.score(log_odds_BxCxT)

@@ -20,6 +20,10 @@ from pipelines.data import schema
 from pipelines.data.dataset import Dataset
 from pipelines.data.engine import open_engine
 
+# A click that is followed by this dwell is a satisfied one (Fox et al. 2005, Kim et al. 2014).
+READ_SECONDS = 30.0
+_LABELS = ("clicked", "read", "liked")
+
 
 @dataclass(frozen=True)
 class Interactions:
@@ -65,6 +69,8 @@ class Requests:
     item: np.ndarray  # (S,) row of the catalogue + 1; 0 for unknown
     item_ids: np.ndarray  # (S,) str, as the source wrote them
     clicked: np.ndarray  # (S,) bool
+    read: np.ndarray  # (S,) bool: an event says so, or the dwell was `READ_SECONDS` or more
+    liked: np.ndarray  # (S,) bool: liked, shared or saved
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -127,7 +133,7 @@ def _load(
         slates.join(users, "user_id")
         .left_join(catalogue, "item_id")
         .order_by("slate_at", "slate_order", "position", "order")
-        .select("user", "request_id", "slate_at", "slate_order", "slate_device", "item", "item_id", "clicked")
+        .select("user", "request_id", "slate_at", "slate_order", "slate_device", "item", "item_id", *_LABELS)
         .to_pyarrow()
     )
     known = wanted.filter(pc.is_valid(wanted["item"]))
@@ -149,12 +155,16 @@ def _positives(events: ibis.Table, positive_rating: float | None) -> ibis.Table:
         scroll=_.scroll_depth.max().coalesce(0.0),
         # Of one showing and of one slate there is one device; should the log disagree, the answer is still one.
         device=_.device.min().coalesce(""),
+        read=((_.kind == "read") | (_.dwell_seconds >= READ_SECONDS)).any().coalesce(False),
+        liked=_.kind.isin(schema.LIKING_KINDS).any(),
     )
 
 
 def _slates(events: ibis.Table, positives: ibis.Table) -> ibis.Table:
     shown = events.filter((_.kind == "impression") & _.request_id.notnull())
-    wanted = positives.filter(_.request_id.notnull()).select("user_id", "request_id", "item_id", clicked=True)
+    wanted = positives.filter(_.request_id.notnull()).select(
+        "user_id", "request_id", "item_id", "read", "liked", clicked=True
+    )
     slate = ibis.window(group_by=["user_id", "request_id"])
     return (
         shown.select("user_id", "request_id", "item_id", "at", "position", "order", "device")
@@ -165,7 +175,7 @@ def _slates(events: ibis.Table, positives: ibis.Table) -> ibis.Table:
         )
         .left_join(wanted, ["user_id", "request_id", "item_id"])
         .drop("user_id_right", "request_id_right", "item_id_right")
-        .mutate(clicked=_.clicked.coalesce(False))
+        .mutate(**{name: _[name].coalesce(False) for name in _LABELS})
     )
 
 
@@ -221,7 +231,7 @@ def _arrays(wanted: pa.Table, unknown: int, shown: pa.Table, user_ids: np.ndarra
         offsets=np.r_[starts, len(order)],
         item=_filled(shown, "item"),
         item_ids=_column(shown, "item_id"),
-        clicked=_column(shown, "clicked").astype(bool),
+        **{name: _column(shown, name).astype(bool) for name in _LABELS},
     )
     return Behaviour(interactions, requests, unknown)
 

@@ -19,6 +19,8 @@ Kind = Literal["impression", "click", "read", "like", "share", "save", "dislike"
 KINDS: tuple[str, ...] = ("impression", "click", "read", "like", "share", "save", "dislike", "rating")
 # Kinds that say "this user wanted this item". A rating counts from the recipe's threshold on.
 POSITIVE_KINDS: tuple[str, ...] = ("click", "read", "like", "share", "save", "rating")
+# Of these, the ones that say "and this user would have others see it, or come back to it".
+LIKING_KINDS: tuple[str, ...] = ("like", "share", "save")
 
 ITEMS = pa.schema(
     [

@@ -123,7 +123,7 @@ def test_two_stages_are_one_graph_with_the_same_signatures(ranked_run_folder: Pa
     from towers.runtime import tf
 
     model = tf.saved_model.load(str(version))
-    assert sorted(model.signatures["rank"].structured_outputs) == ["click", "scores"]
+    assert sorted(model.signatures["rank"].structured_outputs) == ["click", "like", "read", "scores"]
     assert sorted(model.signatures["recommend"].structured_outputs) == ["ids", "scores"]
 
 

@@ -136,3 +136,12 @@ def test_features_are_chosen_by_name() -> None:
     np.testing.assert_array_equal(built({**given, "features": other}).numpy(), built(given).numpy())
     with pytest.raises(ValueError, match="weather"):
         RankingTower(TASKS, features=("weather",))
+
+
+def test_items_are_ordered_by_the_weighted_log_odds_of_the_tasks() -> None:
+    given = batch()
+    built = trained(tower(crosses=0, objective=(1.0, 0.5)))
+    odds = built.log_odds(given).numpy()
+    np.testing.assert_allclose(built.score(odds).numpy(), odds[..., 0] + 0.5 * odds[..., 1], rtol=1e-5, atol=1e-6)
+    alone = trained(tower(crosses=0))
+    np.testing.assert_allclose(alone.score(odds).numpy(), odds[..., 0], rtol=1e-6)

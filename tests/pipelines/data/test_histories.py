@@ -49,7 +49,7 @@ class Expected:
 
     users: list[str]
     positives: list[Row]  # user, item, at, dwell, scroll, device, request (user, id) or None, sees: how many
-    requests: list[Row]  # user, id, at, device, sees, shown: [(item, clicked)]
+    requests: list[Row]  # user, id, at, device, sees, shown: [(item, clicked, read, liked)]
     unknown: int
 
 
@@ -68,11 +68,13 @@ def by_hand(events: list[Row], threshold: float | None = None) -> Expected:
         row["at"], row["dwell"] = min(row["at"], event["at"]), max(row["dwell"], event.get("dwell_seconds") or 0.0)
         row["scroll"] = max(row["scroll"], event.get("scroll_depth") or 0.0)
         row["devices"] |= {event.get("device")} - {None}
+        row["read"] = row.get("read", False) or event["kind"] == "read" or (event.get("dwell_seconds") or 0.0) >= 30
+        row["liked"] = row.get("liked", False) or event["kind"] in ("like", "share", "save")
     positives = [
         {"user": user, "item": item, "request": None if request is None else (user, request), **row}
         for (user, item, request, _), row in found.items()
     ]
-    clicked = {(row["request"], row["item"]) for row in positives}
+    clicked = {(row["request"], row["item"]): (row["read"], row["liked"]) for row in positives}
     known = [row for row in positives if row["item"] in IDS]
     known.sort(key=lambda row: (row["user"], row["at"], row["order"]))
     histories = {user: [row for row in known if row["user"] == user] for user in users}
@@ -95,7 +97,10 @@ def by_hand(events: list[Row], threshold: float | None = None) -> Expected:
     for (user, name), rows in slates.items():
         at, order = min(row[3] for row in rows), min(row[1] for row in rows)
         sees = sum(math.floor(row["at"]) < math.floor(at) for row in histories[user])
-        shown = [(item, ((user, name), item) in clicked) for _, _, item, _ in sorted(rows)]
+        shown = [
+            (item, ((user, name), item) in clicked, *clicked.get(((user, name), item), (False, False)))
+            for _, _, item, _ in sorted(rows)
+        ]
         row = {"user": user, "id": name, "at": at, "order": order, "sees": sees, "shown": shown}
         requests.append(row | {"device": min(devices[user, name] or {""})})
     requests.sort(key=lambda row: (row["at"], row["order"]))
@@ -123,8 +128,9 @@ def assert_same(found: Behaviour, expected: Expected) -> None:
         assert (requests.at[number], requests.device[number]) == (math.floor(row["at"]), row["device"])
         assert requests.history_end[number] - log.user_offsets[requests.user[number]] == row["sees"]
         slate = slice(requests.offsets[number], requests.offsets[number + 1])
-        assert list(zip(requests.item_ids[slate], requests.clicked[slate], strict=True)) == row["shown"]
-        items = [list(IDS).index(item) + 1 if item in IDS else 0 for item, _ in row["shown"]]
+        shown = (requests.item_ids, requests.clicked, requests.read, requests.liked)
+        assert list(zip(*(values[slate] for values in shown), strict=True)) == row["shown"]
+        items = [list(IDS).index(item) + 1 if item in IDS else 0 for item, *_ in row["shown"]]
         assert list(requests.item[slate]) == items
 
 

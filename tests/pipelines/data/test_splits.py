@@ -50,6 +50,8 @@ def behaviour(events: list[tuple[int, int]], request: list[int] | None = None) -
             item=np.ones(slates, int),
             item_ids=first.astype(object),
             clicked=np.ones(slates, bool),
+            read=np.zeros(slates, bool),
+            liked=np.zeros(slates, bool),
         ),
         0,
     )
