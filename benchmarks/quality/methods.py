@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.quality.ours import recipe
-from benchmarks.quality.peers import content, factorisation, linear, recent, simple
+from benchmarks.quality.peers import content, factorisation, linear, neural_news, recent, simple
 from benchmarks.quality.protocol import Method
 
 _LENGTHS = (10, 20, 50, 1000)
@@ -73,6 +73,7 @@ METHODS: dict[str, Sequence[Method]] = {
     "mind": (
         recipe("news"),
         POPULARITY,
+        Method("newest", simple.fit_newest, {"unseen_first": (False, True)}),
         Method(
             "category match",
             simple.fit_category,
@@ -83,6 +84,8 @@ METHODS: dict[str, Sequence[Method]] = {
         LOGISTIC,
         LIGHTGBM,
         ITEM_KNN,
+        Method("NRMS", neural_news.fit_nrms),
+        Method("LSTUR", neural_news.fit_lstur),
     ),
     "ml100k-random": (
         recipe("catalogue"),

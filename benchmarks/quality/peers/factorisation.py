@@ -66,15 +66,15 @@ def _als(training: Training, *, factors: int, regularisation: float, alpha: floa
     from implicit.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
 
-    model = AlternatingLeastSquares(
-        factors=factors,
-        regularization=regularisation,
-        alpha=alpha,
-        iterations=iterations,
-        random_state=_SEED,
-        num_threads=os.cpu_count() or 1,
-    )
-    with threadpool_limits(1, "blas"):
+    with threadpool_limits(1, "blas"):  # implicit runs its own threads
+        model = AlternatingLeastSquares(
+            factors=factors,
+            regularization=regularisation,
+            alpha=alpha,
+            iterations=iterations,
+            random_state=_SEED,
+            num_threads=os.cpu_count() or 1,
+        )
         model.fit(training.matrix.astype(np.float32), show_progress=False)
     return model
 

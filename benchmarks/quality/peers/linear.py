@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,13 @@ def ease(matrix: sp.csr_matrix, regularisation: float) -> np.ndarray:
     return weights
 
 
+@cache
+def _ease(training: Training, regularisation: float) -> np.ndarray:
+    return ease(training.matrix, regularisation)
+
+
 def fit_ease(training: Training, *, regularisation: float, decay: float = 1.0) -> Fitted:
-    weights = ease(training.matrix, regularisation)
+    weights = _ease(training, regularisation)
     return Fitted(
         lambda view: ItemWeights("EASE", view.behaviour.interactions, carry_square(training, weights, view), decay)
     )
@@ -113,7 +119,7 @@ def item_similarity(
 
     Args:
         matrix: (U, N) who wanted what.
-        neighbours: Kept of each item.
+        neighbours: Kept of each item, and those equal to the last of them.
         activity: A user counts by the number of their items to the power of minus this.
         popularity: Power of the candidate's norm in the denominator; one half on both sides is the cosine, less
             favours popular candidates (Aiolli 2013).

@@ -26,20 +26,33 @@ def fit_recent_popularity(training: Training, *, hours: float) -> Fitted:
     return Fitted(lambda view: FixedOrder("popularity", training.carry(counts, view)))
 
 
-def fit_newest(training: Training) -> Fitted:
-    """By the time of publication; where no item has one, by the first time that anybody wanted it."""
+def fit_newest(training: Training, *, unseen_first: bool = False) -> Fitted:
+    """By the time of publication; where no item has one, by the first time that it was shown to or wanted by anybody.
+
+    Args:
+        unseen_first: Whether an item that the training never saw counts as the newest of all or as the oldest.
+    """
 
     def over(view: View) -> Ranker:
         published = view.catalogue.published_at
         if (published > np.iinfo(np.int64).min).any():
             return FixedOrder("newest", published.astype(float))
-        log = training.view.behaviour.interactions
-        first = np.full(len(training.view.catalogue), np.inf)
-        np.minimum.at(first, log.item[training.positives] - 1, log.at[training.positives].astype(float))
-        first[np.isinf(first)] = -1.0
-        return FixedOrder("newest", training.carry(first, view, missing=-1.0))
+        unseen = 1e18 if unseen_first else -1.0
+        first = np.where(np.isinf(_first_seen(training)), unseen, _first_seen(training))
+        return FixedOrder("newest", training.carry(first, view, missing=unseen))
 
     return Fitted(over)
+
+
+def _first_seen(training: Training) -> np.ndarray:
+    """(N,) seconds since 1970; infinity for never."""
+    log, requests = training.view.behaviour.interactions, training.view.behaviour.requests
+    first = np.full(len(training.view.catalogue) + 1, np.inf)
+    np.minimum.at(first, log.item[training.positives], log.at[training.positives].astype(float))
+    sizes = np.diff(requests.offsets)
+    shown = np.repeat(training.requests, sizes)
+    np.minimum.at(first, requests.item[shown], np.repeat(requests.at, sizes)[shown].astype(float))
+    return first[1:]
 
 
 def fit_category(training: Training, *, decay: float, by: str = "category") -> Fitted:
