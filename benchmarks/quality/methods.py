@@ -27,10 +27,10 @@ EASE_MINILM = Method(
     "EASE + MiniLM",
     linear.fit_ease_minilm,
     {
-        "regularisation": (100.0, 200.0, 400.0, 800.0),
-        "share": (0.02, 0.05, 0.1, 0.2, 0.4),
+        "regularisation": (200.0, 400.0, 800.0),
+        "share": (0.02, 0.05, 0.1, 0.2, 0.4, 0.6),
         "length": (20, 1000),
-        "decay": (1.0, 0.9),
+        "decay": (1.0, 0.9, 0.8, 0.7),
     },
 )
 ALS = Method(
@@ -48,9 +48,7 @@ CORNAC_BPR = Method(
     factorisation.fit_cornac_bpr,
     {"factors": (50, 200), "learning_rate": (0.01, 0.05), "regularisation": (0.001, 0.01), "iterations": (100, 200)},
 )
-BIVAE = Method(
-    "BiVAE (cornac)", factorisation.fit_bivae, {"factors": (50, 100), "encoder": (100,), "epochs": (200, 500)}
-)
+BIVAE = Method("BiVAE (cornac)", factorisation.fit_bivae, {"factors": (50, 100), "encoder": (100,), "epochs": (500,)})
 MINILM_ALS = Method(
     "MiniLM mapped to ALS factors",
     factorisation.fit_minilm_to_als,

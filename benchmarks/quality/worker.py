@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from benchmarks.quality.methods import METHODS
 from benchmarks.quality.protocol import Method, Task
@@ -75,7 +76,9 @@ def main(data_set: str, task_name: str, method_name: str, work: Path, out: Path)
     task = next(each for each in DATA_SETS[data_set].load(work) if each.name == task_name)
     method = next(each for each in METHODS[task_name] if each.name == method_name)
     try:
-        told, rows = run(task, method)
+        # BLAS threads wait for each other busily: on cores shared with anything else they cost more than they give.
+        with threadpool_limits(1, "blas"):
+            told, rows = run(task, method)
     except ModuleNotFoundError as error:
         if error.name not in _OPTIONAL:
             raise

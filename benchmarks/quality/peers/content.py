@@ -219,7 +219,7 @@ def fit_lightgbm(training: Training, *, leaves: int, smallest: int, trees: int, 
         "seed": _SEED,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": 2,
+        "num_threads": 1,
         "verbosity": -1,
     }
     data = lightgbm.Dataset(rows.features, label=rows.clicked.astype(int), group=sizes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,7 @@ def fit_als(training: Training, *, factors: int, regularisation: float, alpha: f
     return Fitted(lambda view: FoldedIn("ALS", view.behaviour.interactions, model, _same_items(training, view, model)))
 
 
+@cache
 def _als(training: Training, *, factors: int, regularisation: float, alpha: float, iterations: int) -> Any:
     from implicit.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
