@@ -52,7 +52,7 @@ BIVAE = Method("BiVAE (cornac)", factorisation.fit_bivae, {"factors": (50, 100),
 MINILM_ALS = Method(
     "MiniLM mapped to ALS factors",
     factorisation.fit_minilm_to_als,
-    {"factors": (32, 64, 128), "regularisation": (1.0, 10.0), "alpha": (1.0, 5.0), "ridge": (0.3, 1.0, 3.0, 10.0)},
+    {"factors": (64, 128, 256), "regularisation": (1.0, 10.0), "alpha": (1.0, 5.0), "ridge": (3.0, 10.0, 30.0, 100.0)},
 )
 LOGISTIC = Method(
     "logistic regression on content",
@@ -129,11 +129,13 @@ METHODS: dict[str, Sequence[Method]] = {
     ),
     "ibm-new": (recipe("catalogue"), TFIDF, MINILM, MINILM_ALS),
     "globo": (
-        recipe("ids", data="before", label="(2 epochs, 5 newest events a user)", epochs=2, max_examples_per_user=5),
+        recipe("ids", data="before", label="(1 epoch, 2 events a user)", epochs=1, max_examples_per_user=2),
         POPULARITY,
         Method("popularity of the last hours of training", simple.fit_recent_popularity, {"hours": (0.5, 1, 2, 6, 24)}),
         Method(
-            "popularity of the hours before the query", recent.fit_sliding_popularity, {"hours": (0.25, 0.5, 1, 2, 6)}
+            "popularity of the hours before the query",
+            recent.fit_sliding_popularity,
+            {"hours": (0.05, 0.1, 0.25, 0.5, 1, 2)},
         ),
         NEWEST,
         Method("itemKNN", linear.fit_item_knn, {"neighbours": (100, 400)}),
