@@ -1,0 +1,1 @@
+"""The peers, by family. A peer fits a `Training` and returns what ranks any view."""
