@@ -19,11 +19,13 @@ from pipelines.rankers import Queries
 from pipelines.run import Run
 from pipelines.trained import trained_ranker
 
+_SCORES_AT_ONCE = 20_000_000
+
 
 def score(run: Run, dataset: Dataset, out: Path) -> int:
     """Write request_id, item_id and score for every impression of `dataset`; returns the number of rows.
 
-    An item that the catalogue does not know has score 0.
+    An item that the catalogue does not know is level with the last of its request.
 
     Raises:
         BadInput: The dataset has no impressions with a request_id.
@@ -38,7 +40,7 @@ def score(run: Run, dataset: Dataset, out: Path) -> int:
     rows = zip(request_ids, behaviour.requests.item_ids, (f"{value:.7g}" for value in scores), strict=True)
     unknown = int((slates.item == 0).sum())
     if unknown:
-        say(f"{unknown:,} of {len(scores):,} shown items are not in the catalogue: score 0")
+        say(f"{unknown:,} of {len(scores):,} shown items are not in the catalogue: level with the last of theirs")
     return _write(out, ("request_id", "item_id", "score"), rows)
 
 
@@ -77,16 +79,21 @@ def recommend(
     ranker = trained_ranker(run, data)
 
     def rows() -> Iterable[tuple[Any, ...]]:
-        blocks = range(0, len(ids), 1024)
+        size = max(1, min(1024, _SCORES_AT_ONCE // len(catalogue)))
+        blocks = range(0, len(ids), size)
         for start in track(blocks, "recommending", len(blocks)):
-            block = ids[start : start + 1024]
+            block = ids[start : start + size]
             row = np.array([place.get(user, NOBODY) for user in block], dtype=np.int64)
             ends = np.where(row == NOBODY, 0, log.user_offsets[row + 1])
             queries = Queries(row, ends, np.full(len(row), data.end))
             scores = ranker.catalogue(queries, unseen(behaviour, queries, len(catalogue)) & allowed)
-            for user, values in zip(block, scores, strict=True):
-                for rank, item in enumerate(_top(values, k), start=1):
-                    yield user, catalogue.ids[item], rank, f"{values[item]:.7g}"
+            best = [_top(values, k) for values in scores]
+            pairs = np.repeat(np.arange(len(block)), [len(items) for items in best])
+            # What ranks a whole catalogue need not be a score; what is written is the one that a server gives too.
+            values = iter(ranker.pairs(queries, pairs, np.concatenate(best)))
+            for user, items in zip(block, best, strict=True):
+                for rank, (item, value) in enumerate(zip(items, values, strict=False), start=1):
+                    yield user, catalogue.ids[item], rank, f"{value:.7g}"
 
     return _write(out, ("user_id", "item_id", "rank", "score"), rows())
 

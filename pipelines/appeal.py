@@ -40,7 +40,7 @@ def fit_appeal(
     starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        score = rows @ weights
+        score = rows @ weights.astype(rows.dtype)
         score -= np.maximum.reduceat(score, starts)[group]
         odds = np.exp(score)
         total = np.add.reduceat(odds, starts)[group]
@@ -75,7 +75,7 @@ def cross_fitted(
         rest = request_fold != held
         rest_offsets = np.r_[0, np.cumsum(sizes[fold != held])]
         weights = fit_appeal(vectors, rest_offsets, item[rest], clicked[rest], l2)
-        found[~rest] = vectors[item[~rest]] @ weights
+        found[~rest] = (vectors @ weights)[item[~rest]]
     return found
 
 

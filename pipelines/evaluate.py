@@ -50,7 +50,7 @@ def evaluate(run: Run, other: Dataset | None = None, *, out: Path | None = None)
         wanted &= data.behaviour.interactions.request >= 0
     targets = CatalogueTargets.of(data.behaviour, data.catalogue, wanted)
     first = first_stage(run, data)
-    second = second_stage(run, data, first, own)
+    second = second_stage(run, data, first)
     model: Ranker = second or first
     rankers = [model, *([first] if second else []), *baselines(own, data, run)]
     seed = run.recipe.training.seed

@@ -15,7 +15,7 @@ from pipelines.export_check import check
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare_for
 from pipelines.progress import say
-from pipelines.run import Run
+from pipelines.run import TAGS, Run
 from pipelines.second_stage import TwoStageRanker
 from pipelines.trained import first_stage, second_stage
 
@@ -82,6 +82,7 @@ def recommender(
         items=run.vocabulary.items,
         categories=run.vocabulary.categories,
         tags=run.vocabulary.tags,
+        tags_kept=TAGS,
         languages=run.vocabulary.languages,
         devices=run.vocabulary.devices,
         history=run.recipe.features.history,

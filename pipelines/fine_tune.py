@@ -87,16 +87,15 @@ class FineTuner:
 
 def optimizer_for(recipe: Recipe, model: Any) -> Any:
     """AdamW as the recipe has it, with the text encoder's layers at their own learning rates."""
-    from towers.finetuning import LayerwiseAdamW, WarmUp, layer_factors
+    from towers.finetuning import LayerwiseAdamW, layer_factors
 
     settings, schedule = recipe.training, recipe.fine_tuning
-    rate: Any = settings.learning_rate
     factors: dict[str, float] = {}
     if schedule is not None:
         factors = layer_factors(model.text_top, schedule.learning_rate / settings.learning_rate, schedule.decay)
-        rate = WarmUp(settings.learning_rate, schedule.warmup_steps)
     return LayerwiseAdamW(
-        rate,
+        settings.learning_rate,
+        warmup_steps=schedule.warmup_steps if schedule else 0,
         factor=lambda path: factors.get(path, 1.0),
         weight_decay=settings.weight_decay,
         without_decay=("bias", "scale", "coefficients", "gamma", "beta"),

@@ -66,13 +66,16 @@ class Slates:
         return np.stack([known[task] for task in tasks], axis=1)
 
     def scores(self, ranker: Ranker) -> np.ndarray:
-        """(S,) the ranker's score for each shown item; 0 where the catalogue does not know it."""
+        """(S,) the ranker's score for each shown item; one that the catalogue does not know is level with the last."""
         scores = np.zeros(len(self.item))
         for rows, block in self.queries.blocks(1024):
             flat = slice(self.offsets[rows.start], self.offsets[rows.stop])
             request = np.repeat(np.arange(len(block)), np.diff(self.offsets[rows.start : rows.stop + 1]))
             known = self.item[flat] > 0
             pairs = ranker.pairs(block, request[known], self.item[flat][known] - 1)
+            lowest = np.full(len(block), np.inf)
+            np.minimum.at(lowest, request[known], pairs)
+            scores[flat] = np.where(np.isfinite(lowest), lowest, 0.0)[request]
             scores[np.arange(flat.start, flat.stop)[known]] = pairs
         return scores
 

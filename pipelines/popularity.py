@@ -11,6 +11,7 @@ from pipelines.data.histories import Behaviour
 
 # Impressions' worth of the mean click rate that every item starts with.
 _PRIOR_SHOWN = 50.0
+_NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -45,23 +46,31 @@ class Popularity:
 
     @classmethod
     def of(cls, logs: Sequence[tuple[Behaviour, np.ndarray]]) -> Popularity:
-        """Count the logs together.
+        """Count the logs together. Of each log but the first only what came before the first one began counts, so
+        that what two logs share is counted once.
 
         Args:
             logs: Each with (N' + 1,) places: the row of the wanted catalogue for a row of the log's own, 0 for none.
         """
         clicks, click_at, shown, shown_at = [], [], [], []
+        begin, taken = None, 0
         for behaviour, rows in logs:
             log, requests = behaviour.interactions, behaviour.requests
-            clicks.append(rows[log.item])
-            click_at.append(log.at)
-            shown.append(rows[requests.item])
-            shown_at.append(np.repeat(requests.at, np.diff(requests.offsets)))
+            moment = np.repeat(requests.at, np.diff(requests.offsets))
+            early, early_shown = np.ones(len(log), bool), np.ones(len(moment), bool)
+            if begin is None:
+                begin = min(log.at.min(initial=_NEVER), moment.min(initial=_NEVER))
+            else:
+                early, early_shown = log.at < begin, moment < begin
+            clicks.append(rows[log.item[early]])
+            click_at.append(log.at[early])
+            shown.append(rows[requests.item[early_shown]])
+            shown_at.append(moment[early_shown])
+            taken += int(requests.clicked[early_shown].sum())
         item, at = np.concatenate(clicks), np.concatenate(click_at)
         seen, seen_at = np.concatenate(shown), np.concatenate(shown_at)
         moments = np.concatenate([at, seen_at])
         low, high = (int(moments.min()), int(moments.max())) if len(moments) else (0, 0)
-        taken = sum(int(behaviour.requests.clicked.sum()) for behaviour, _ in logs)
         return cls(
             Occurrences.of(item, at, low, high),
             Occurrences.of(seen, seen_at, low, high),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,19 @@ _MOST_SHOWN = 64
 _POSITIONS = 50
 
 
-def resolve_crosses(recipe: Recipe, data: Prepared) -> Recipe:
-    """The recipe with `ranking.crosses: auto` decided by the number of labelled requests."""
-    if recipe.ranking is None or recipe.ranking.crosses != "auto":
+def resolve_ranking(recipe: Recipe, data: Prepared) -> Recipe:
+    """The recipe with `ranking.crosses: auto` decided by the number of labelled requests.
+
+    Raises:
+        BadInput: The second stage has nothing to learn from.
+    """
+    if recipe.ranking is None:
         return recipe
     requests = int(_usable(_train_slates(data)).sum())
+    if not data.on_requests or requests < 2:
+        raise BadInput("ranking needs requests with a click and an item left alone: leave `ranking` out of the recipe.")
+    if recipe.ranking.crosses != "auto":
+        return recipe
     crosses = _CROSSES if requests >= _REQUESTS_FOR_CROSSES else 0
     if not crosses:
         say(
@@ -90,14 +98,12 @@ def train_ranking(
         before: A second stage whose number of epochs and calibration, found on a validation part, are to be used.
 
     Raises:
-        BadInput: The dataset has no slate to learn from.
+        BadInput: Training diverged.
     """
     settings = recipe.ranking
     assert settings is not None
     train = _train_slates(data)
     usable = _usable(train)
-    if not data.on_requests or usable.sum() < 2:
-        raise BadInput("ranking needs requests with a click and an item left alone: leave `ranking` out of the recipe.")
     built = build_ranking(settings, data.vocabulary, model.content.width)
     tower, appeal = built.tower, built.appeal
     first = ModelRanker(model, data.window)
@@ -106,13 +112,13 @@ def train_ranking(
     )
     appeal.assign(fit_appeal(rows, train.offsets, train.item, train.clicked, settings.appeal_l2))
     inputs = RankingInputs(first, appeal, popularity_of(data), data.catalogue.published_at)
-    examples = _Examples.of(inputs, train, tower.tasks)
+    examples = _Examples.of(inputs, train, tower)
     examples.set(
         "appeal",
         cross_fitted(rows, train.offsets, train.item, train.clicked, train.queries.at, settings.appeal_l2),
     )
     held = Slates.of(data.behaviour, data.parts.requests == Part.VALIDATION, known_only=True)
-    validation = _Examples.of(inputs, held, tower.tasks) if _usable(held).any() else None
+    validation = _Examples.of(inputs, held, tower) if _usable(held).any() else None
     epochs = settings.epochs if before is None else before.best_epoch
     metrics = _fit(tower, settings, examples, usable, validation, epochs=epochs, seed=recipe.training.seed)
     if before is None:
@@ -169,14 +175,15 @@ class _Examples:
     """Slates with the features of all that they showed."""
 
     def __init__(
-        self, inputs: RankingInputs, slates: Slates, tasks: Sequence[str], features: np.ndarray, users: np.ndarray
+        self, inputs: RankingInputs, slates: Slates, tower: Any, features: np.ndarray, users: np.ndarray
     ) -> None:
         self.inputs, self.slates, self.features, self.users = inputs, slates, features, users
-        self.request, self.labels = slates.request(), slates.labels(tasks).astype(np.float32)
+        self.request, self.labels = slates.request(), slates.labels(tower.tasks).astype(np.float32)
+        self.crossed = tower.crosses > 0
 
     @classmethod
-    def of(cls, inputs: RankingInputs, slates: Slates, tasks: Sequence[str]) -> _Examples:
-        return cls(inputs, slates, tasks, *inputs.of_pairs(slates.queries, slates.request(), slates.item))
+    def of(cls, inputs: RankingInputs, slates: Slates, tower: Any) -> _Examples:
+        return cls(inputs, slates, tower, *inputs.of_pairs(slates.queries, slates.request(), slates.item))
 
     def set(self, name: str, values: np.ndarray) -> None:
         from towers.ranking_features import FEATURES
@@ -210,7 +217,7 @@ class _Examples:
         return {
             "features": padded(self.features[flat]),
             "user": self.users[requests],
-            "items": self.inputs.table.embedding.numpy()[item],
+            "items": self.inputs.embedding[item] if self.crossed else np.zeros((*item.shape, 1), np.float32),
             "position": padded(self.slates.position[flat].astype(np.int32)),
             "present": item > 0,
             "labels": padded(self.labels[flat]),
@@ -245,8 +252,7 @@ def _fit(
 ) -> dict[str, Any]:
     from towers.runtime import keras
 
-    seen = examples.features[usable[examples.request]][:, tower.chosen]
-    tower.adapt(seen.mean(axis=0), seen.std(axis=0))
+    tower.adapt(*_mean_and_spread(examples.features[usable[examples.request]][:, tower.chosen]))
     tower.compile(optimizer=keras.optimizers.Adam(settings.learning_rate), jit_compile=False)
     before = tower.get_weights()
     best_epoch, best, best_weights = 0, validation.auc(tower) if validation else 0.0, before
@@ -276,6 +282,15 @@ def _fit(
         "loss": losses,
         "validation": {"metric": "auc", "by_epoch": scores} if scores else None,
     }
+
+
+def _mean_and_spread(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each column, over what is known of it; 0 and 1 where nothing is."""
+    known = ~np.isnan(features)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, features, 0.0).sum(axis=0, dtype=np.float64) / count
+    square = np.where(known, (features - mean) ** 2, 0.0).sum(axis=0, dtype=np.float64) / count
+    return mean, np.where(square > 0, np.sqrt(square), 1.0)
 
 
 def _epoch(requests: np.ndarray, size: int, seed: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.random.Generator]]:

@@ -109,7 +109,9 @@ class Stage(_Section):
     """From this epoch on, these transformer layers are trained too."""
 
     epoch: int = Field(ge=1)
-    layers: tuple[int, ...] = Field(min_length=1, strict=False, description="from 0, the lowest")
+    layers: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        min_length=1, strict=False, description="from 0, the lowest"
+    )
 
 
 class FineTuning(_Section):
@@ -130,6 +132,8 @@ class FineTuning(_Section):
         for before, stage in zip((None, *self.stages), self.stages, strict=False):
             if before is not None and stage.epoch <= before.epoch:
                 raise ValueError("stages must be in order of their epochs, each later than the one before")
+            if set(stage.layers) <= thawed:
+                raise ValueError(f"the stage of epoch {stage.epoch} thaws nothing that is not thawed already")
             thawed |= set(stage.layers)
             if thawed != set(range(min(thawed), max(thawed) + 1)):
                 raise ValueError("layers thaw from the top down, without a gap")
@@ -178,7 +182,9 @@ class Ranking(_Section):
     tasks: dict[Literal["click", "read", "like"], float] = Field(
         {"click": 1.0}, description="what is predicted, and the weight of its log-odds in the order; click is needed"
     )
-    crosses: int | Literal["auto"] = Field("auto", description="DCN-v2 layers; auto decides by the number of requests")
+    crosses: Annotated[int, Field(ge=0, le=8)] | Literal["auto"] = Field(
+        "auto", description="DCN-v2 layers; auto decides by the number of requests"
+    )
     projection: int = Field(32, ge=2, le=512, description="width to which embeddings are projected for the crosses")
     position: bool = Field(True, description="learn the bias of the position, and rank without it")
     epochs: int = Field(20, ge=1)

@@ -33,15 +33,18 @@ class RankingInputs:
     published_at: np.ndarray
 
     @cached_property
+    def embedding(self) -> np.ndarray:
+        """(N + 1, D), row 0 is padding. Kept as an array, since a tensor is copied whenever it is looked at as one."""
+        return np.concatenate([np.zeros((1, self.first.items.shape[1]), np.float32), self.first.items])
+
+    @cached_property
     def table(self) -> Any:
         """The `towers.ranking_features.RankedItems` of the catalogue."""
         from towers.ranking_features import RankedItems
         from towers.runtime import tf
 
-        embedding = np.concatenate([np.zeros((1, self.first.items.shape[1]), np.float32), self.first.items])
-        items = self.first.model.items
-        appeal = self.appeal(tf.constant(embedding), items.category)
-        return RankedItems(tf.constant(embedding), items.category, items.tags, appeal)
+        embedding, items = tf.constant(self.embedding), self.first.model.items
+        return RankedItems(embedding, items.category, items.tags, self.appeal(embedding, items.category))
 
     @cached_property
     def _features(self) -> Any:
@@ -172,6 +175,6 @@ class TwoStageRanker:
         return self._judge(*self.inputs.of_batch(batch, item + 1, counted_at), item + 1)
 
     def _judge(self, features: np.ndarray, users: np.ndarray, item: np.ndarray) -> np.ndarray:
-        embeddings = self.inputs.table.embedding.numpy()[item] if self.tower.crosses else np.zeros((*item.shape, 1))
+        embeddings = self.inputs.embedding[item] if self.tower.crosses else np.zeros((*item.shape, 1))
         given = {"features": features, "user": users, "items": embeddings.astype(np.float32)}
         return np.asarray(self.tower.log_odds(given))

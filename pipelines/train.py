@@ -20,7 +20,7 @@ from pipelines.judge import CatalogueTargets, Slates
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare
 from pipelines.progress import say, track
-from pipelines.ranking import SecondStage, resolve_crosses, save_ranking, train_ranking
+from pipelines.ranking import SecondStage, resolve_ranking, save_ranking, train_ranking
 from pipelines.recipe import Recipe
 from pipelines.run import FILES, METRICS, ORIGIN, RANKER, RECIPE, VOCABULARY, WEIGHTS, build_model, origin_of
 
@@ -41,15 +41,15 @@ def train(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     """
     check_folder(out, replaces=FILES)
     data = prepare(dataset, recipe)
-    recipe = resolve_crosses(recipe, data)
+    recipe = resolve_ranking(recipe, data)
     with atomic_folder(out, replaces=FILES) as draft:
         (draft / RECIPE).write_text(recipe.dump(), encoding="utf-8")
         write_json(draft / ORIGIN, origin_of(dataset).model_dump())
-        trained = _train(recipe, data)
+        trained = _train(recipe, data, draft.parent)
         if recipe.training.refit and trained.validated:
             say("training again, on the validation part too")
             data = prepare(dataset, recipe, train_on_validation=True)
-            trained = _train(recipe, data, before=trained)
+            trained = _train(recipe, data, draft.parent, before=trained)
         write_json(draft / VOCABULARY, data.vocabulary.model_dump())
         trained.model.save_weights(draft / WEIGHTS)
         if trained.ranking is not None:
@@ -61,6 +61,7 @@ def train(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
 @dataclass(frozen=True)
 class _Trained:
     model: Any
+    train_projection: bool
     ranking: SecondStage | None
     metrics: dict[str, Any]
 
@@ -69,8 +70,8 @@ class _Trained:
         return self.metrics["validation"] is not None
 
 
-def _train(recipe: Recipe, data: Prepared, before: _Trained | None = None) -> _Trained:
-    """Both stages; with `before`, for as many epochs as were best there."""
+def _train(recipe: Recipe, data: Prepared, scratch: Path, before: _Trained | None = None) -> _Trained:
+    """Both stages; with `before`, for as many epochs as were best there. `scratch` is a folder for large files."""
     chosen = data.parts.interactions == Part.TRAIN
     if data.on_requests:
         chosen &= data.behaviour.interactions.request >= 0
@@ -94,11 +95,11 @@ def _train(recipe: Recipe, data: Prepared, before: _Trained | None = None) -> _T
         f"{len(data.behaviour.interactions.user_ids):,} users"
         + (f" ({unknown:,} positives left out: item not in the catalogue)" if unknown else "")
     )
-    train_projection = _projection_is_trained(recipe, len(examples.rows))
+    train_projection = before.train_projection if before else _projection_is_trained(recipe, len(examples.rows))
     model = build_model(recipe, data.vocabulary, data.catalogue, train_projection=train_projection)
     validation = None if before else validation_metric(data, model, seed=recipe.training.seed)
     epochs = before.metrics["best_epoch"] if before else recipe.training.epochs
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
         tuner = None
         if recipe.fine_tuning is not None:
             tuner = FineTuner(model, recipe.fine_tuning, data.catalogue.text, Path(folder))
@@ -106,9 +107,10 @@ def _train(recipe: Recipe, data: Prepared, before: _Trained | None = None) -> _T
     metrics = {**before.metrics, "refit": fitted} if before else fitted
     metrics |= {"examples": len(examples.rows), "positives_of_unknown_items": unknown}
     if recipe.ranking is None:
-        return _Trained(model, None, metrics)
-    ranking, metrics["ranking"] = train_ranking(recipe, data, model, before.ranking if before else None)
-    return _Trained(model, ranking, metrics)
+        return _Trained(model, train_projection, None, metrics)
+    ranking, ranked = train_ranking(recipe, data, model, before.ranking if before else None)
+    metrics["ranking"] = {**before.metrics["ranking"], "refit": ranked} if before else ranked
+    return _Trained(model, train_projection, ranking, metrics)
 
 
 def _projection_is_trained(recipe: Recipe, examples: int) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipelines.data.histories import Behaviour
+from pipelines.errors import BadInput
 from pipelines.model_ranker import ModelRanker
 from pipelines.popularity import Popularity
-from pipelines.prepare import Prepared
+from pipelines.prepare import Prepared, prepare
+from pipelines.progress import say
 from pipelines.rankers import Ranker
 from pipelines.ranking import build_ranking, load_ranking
 from pipelines.run import RANKER, Run
@@ -18,12 +21,10 @@ def first_stage(run: Run, data: Prepared) -> ModelRanker:
     return ModelRanker(run.model(data.catalogue), data.window)
 
 
-def second_stage(run: Run, data: Prepared, first: ModelRanker, own: Prepared | None = None) -> TwoStageRanker | None:
+def second_stage(run: Run, data: Prepared, first: ModelRanker) -> TwoStageRanker | None:
     """The second stage over `first`, if the run has one.
 
-    Args:
-        data: Whose items are ranked.
-        own: The run's own dataset, whose events count as past popularity; None where `data` is that dataset.
+    What the run was trained on counts as past popularity, as far as it came before `data` begins and is still there.
     """
     settings = run.recipe.ranking
     if settings is None:
@@ -31,14 +32,26 @@ def second_stage(run: Run, data: Prepared, first: ModelRanker, own: Prepared | N
     stage = build_ranking(settings, run.vocabulary, first.model.content.width)
     load_ranking(stage, run.folder / RANKER)
     logs = [(data.behaviour, np.arange(len(data.catalogue) + 1))]
-    if own is not None and own is not data:
-        place = {item: row for row, item in enumerate(data.catalogue.ids, start=1)}
-        logs.append((own.behaviour, np.array([0, *(place.get(item, 0) for item in own.catalogue.ids)])))
+    if {"clicks", "click_rate"} & set(settings.features):
+        logs += _past(run, data)
     inputs = RankingInputs(first, stage.appeal, Popularity.of(logs), data.catalogue.published_at)
     return TwoStageRanker(inputs, stage.tower, max(settings.retrieve, run.recipe.export.top_k))
 
 
-def trained_ranker(run: Run, data: Prepared, own: Prepared | None = None) -> Ranker:
+def _past(run: Run, data: Prepared) -> list[tuple[Behaviour, np.ndarray]]:
+    try:
+        dataset = run.training_data()
+    except BadInput:
+        say(f"popularity is counted in {data.name} alone: {run.origin.dataset} is no longer there")
+        return []
+    own = prepare(dataset, run.recipe)
+    if own.window.has_times != data.window.has_times:
+        return []
+    place = {item: row for row, item in enumerate(data.catalogue.ids, start=1)}
+    return [(own.behaviour, np.array([0, *(place.get(item, 0) for item in own.catalogue.ids)]))]
+
+
+def trained_ranker(run: Run, data: Prepared) -> Ranker:
     """The whole of a run: both stages, or the one that it has."""
     first = first_stage(run, data)
-    return second_stage(run, data, first, own) or first
+    return second_stage(run, data, first) or first

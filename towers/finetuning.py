@@ -12,6 +12,7 @@ from towers.text import TextEncoder
 
 # Groups of similar length in which a batch's texts are encoded; more groups mean less padding and smaller products.
 _GROUPS = 4
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
 
 
 class TextTop(keras.layers.Layer):
@@ -82,61 +83,57 @@ class _Untracked:
         self.value = value
 
 
-class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that rises linearly over the first `steps` steps, and stays."""
-
-    def __init__(self, rate: float, steps: int) -> None:
-        super().__init__()
-        self.rate, self.steps = rate, steps
-
-    def __call__(self, step: Any) -> Any:
-        done = (tf.cast(step, tf.float32) + 1.0) / max(1, self.steps)
-        return self.rate * tf.minimum(done, 1.0)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"rate": self.rate, "steps": self.steps}
-
-
-class LayerwiseAdamW(keras.optimizers.Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), where a weight has its own learning rate.
+class LayerwiseAdamW(keras.optimizers.Optimizer):
+    """AdamW (Loshchilov and Hutter 2019) where every weight has a learning rate and a first step of its own.
 
     Fine-tuning wants small rates for what was pretrained, smaller ones for its lower layers (Howard and Ruder 2018)
-    and larger ones for what is new. A weight decays at its own rate too.
+    and larger ones for what is new. Adam's bias correction and the warm-up count a weight's own steps: by the common
+    count, a layer that thaws late would begin at several times its rate.
 
     Args:
-        learning_rate: A number or a Keras schedule; the rate of a weight whose factor is 1.
+        learning_rate: The rate of a weight whose factor is 1.
         factor: From a weight's path to the factor of its learning rate.
+        warmup_steps: Steps over which a weight's rate rises linearly from its first step on.
         weight_decay: Share of a weight that goes per step, times its learning rate.
         without_decay: Parts of the paths of weights that do not decay.
     """
 
     def __init__(
         self,
-        learning_rate: Any,
+        learning_rate: float,
         *,
         factor: Callable[[str], float] = lambda path: 1.0,
+        warmup_steps: int = 0,
         weight_decay: float = 0.0,
         without_decay: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **kwargs)
-        self._factor = factor
-        self._decay = weight_decay
-        self._without_decay = tuple(without_decay)
+        self._factor, self._warmup_steps = factor, warmup_steps
+        self._decay, self._without_decay = weight_decay, tuple(without_decay)
         self._rates: list[tuple[float, float]] = []
 
     def build(self, variables: list[Any]) -> None:
-        if not self.built:
-            self._rates = [(self._factor(variable.path), self._decay_of(variable.path)) for variable in variables]
+        if self.built:
+            return
         super().build(variables)
+        self._rates = [(self._factor(variable.path), self._decay_of(variable.path)) for variable in variables]
+        self.means = [self.add_variable_from_reference(variable, name="mean") for variable in variables]
+        self.squares = [self.add_variable_from_reference(variable, name="square") for variable in variables]
+        self.steps = [self.add_variable(shape=(), initializer="zeros", name="steps") for _ in variables]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         # Keras' own optimizers find a variable's slot this way; there is no public one.
-        factor, decay = self._rates[self._get_variable_index(variable)]
-        rate = learning_rate * factor
-        if decay:
-            self.assign_sub(variable, variable * tf.cast(rate * decay, variable.dtype))
-        super().update_step(gradient, variable, rate)
+        index = self._get_variable_index(variable)
+        factor, decay = self._rates[index]
+        mean, square, steps = self.means[index].value, self.squares[index].value, self.steps[index].value
+        gradient = tf.convert_to_tensor(gradient)
+        step = steps.assign_add(1.0)
+        rate = tf.cast(learning_rate, tf.float32) * factor * tf.minimum(step / max(1, self._warmup_steps), 1.0)
+        mean.assign_add((gradient - mean) * (1 - _BETA_1))
+        square.assign_add((tf.square(gradient) - square) * (1 - _BETA_2))
+        change = (mean / (1 - tf.pow(_BETA_1, step))) / (tf.sqrt(square / (1 - tf.pow(_BETA_2, step))) + _EPSILON)
+        variable.assign_sub(rate * (change + decay * variable))
 
     def _decay_of(self, path: str) -> float:
         return 0.0 if any(part in path for part in self._without_decay) else self._decay

@@ -109,6 +109,8 @@ class RankingTower(keras.Model):
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         features_BxCxF = tf.gather(inputs["features"], self.chosen, axis=-1)
+        # What is not known counts as average.
+        features_BxCxF = tf.where(tf.math.is_nan(features_BxCxF), self.mean, features_BxCxF)
         features_BxCxF = tf.clip_by_value((features_BxCxF - self.mean) / self.spread, -_FARTHEST, _FARTHEST)
         logits_BxCxT = tf.linalg.matmul(features_BxCxF, self.wide) + self.bias
         if self.crosses:

@@ -57,7 +57,7 @@ def ranking_features(
     - `category`, `tags`: share of the history of the same category, or with a tag in common, recent events first;
     - `appeal`: the item's content for everybody;
     - `click_rate`, `clicks`: the item's popularity so far, the latter as log(1 + clicks);
-    - `freshness`: -log(1 + hours since publication), 0 where that is not known;
+    - `freshness`: -log(1 + hours since publication), NaN where that is not known;
     - `history`: log(1 + events of the history); the same for all candidates, so it matters in crosses only.
 
     A user without history gets 0 for what the history says. Does not standardise: `RankingTower` does.
@@ -81,7 +81,7 @@ def ranking_features(
             tf.gather(items.appeal, candidates.item),
             candidates.click_rate,
             tf.math.log1p(candidates.clicks),
-            -tf.math.log1p(tf.nn.relu(candidates.age_hours)),
+            tf.where(candidates.age_hours < 0, float("nan"), -tf.math.log1p(candidates.age_hours)),
             tf.broadcast_to(tf.math.log1p(events_Bx1), tf.shape(retrieval_BxC)),
         ],
         axis=-1,

@@ -48,6 +48,7 @@ class Recommender(tf.Module):
         embeddings: (N, D) the content tower's embeddings of these items.
         on_offer: (N,) bool, which of them may be recommended; the others only serve histories and `rank`.
         items, categories, tags, languages, devices: The towers' vocabularies; place i is index i + 1.
+        tags_kept: T, the first distinct known tags of an item that count.
         history: H, events used.
         top_k: K, items that `recommend` returns; fewer where the catalogue is smaller.
         ranker: The second stage, where there is one.
@@ -65,6 +66,7 @@ class Recommender(tf.Module):
         items: Sequence[str],
         categories: Sequence[str],
         tags: Sequence[str],
+        tags_kept: int,
         languages: Sequence[str],
         devices: Sequence[str],
         history: int,
@@ -76,7 +78,7 @@ class Recommender(tf.Module):
             raise ValueError("the index needs one embedding per item, and at least one item")
         # Out of tf.Module's sight: it would save every weight of a Keras layer a second time.
         self._towers = SimpleNamespace(content=content, behaviour=behaviour, encoder=encoder)
-        self._history = history
+        self._history, self._tags = history, tags_kept
         self.top_k = min(top_k, len(item_ids))
         self.ranker = ranker
         layers = [layer for layer in (content, behaviour, encoder) if layer is not None]
@@ -118,7 +120,7 @@ class Recommender(tf.Module):
         """Title, body, language, category, tags (B, T) and, where there is one, id (B,) to `embedding` (B, D)."""
         inputs = {
             "category": self.vocabularies["category"].lookup(item["category"]),
-            "tags": self.vocabularies["tags"].lookup(item["tags"]),
+            "tags": _first_distinct(self.vocabularies["tags"].lookup(item["tags"]), self._tags),
             "language": self.vocabularies["language"].lookup(item["language"]),
             "item": self.vocabularies["item"].lookup(item["item_id"]),
         }
@@ -157,9 +159,10 @@ class Recommender(tf.Module):
         }
 
     def rank(self, **request: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`scores` (B, C) of `candidate_ids` (B, C), in their order; 0 for padding and for an id not in the index.
+        """`scores` (B, C) of `candidate_ids` (B, C), in their order.
 
-        With a second stage, also the probability of each of its tasks, such as `click` (B, C).
+        Padding and an id not in the index count as an item of which nothing is known: 0, or with a second stage what
+        that makes of it. There is then also the probability of each of its tasks, such as `click` (B, C), 0 for these.
         """
         history_BxH, user_BxD = self._history_and_user(request)
         item_BxC = self.index.lookup(request["candidate_ids"])
@@ -169,7 +172,7 @@ class Recommender(tf.Module):
         judged_BxCxT = self._judge(user_BxD, history_BxH, item_BxC, request)
         probability_BxCxT = tf.math.sigmoid(judged_BxCxT) * known_BxCx1
         return {
-            "scores": self.ranker.score(judged_BxCxT * known_BxCx1),
+            "scores": self.ranker.score(judged_BxCxT),
             **{task: probability_BxCxT[..., place] for place, task in enumerate(self.ranker.tasks)},
         }
 
@@ -208,6 +211,19 @@ class Recommender(tf.Module):
             training=False,
         )
         return history_BxH, user_BxD
+
+
+def _first_distinct(places_BxW: tf.Tensor, count: int) -> tf.Tensor:
+    """The first `count` distinct places of each row that are not 0, in their order; (B, count), padded with 0."""
+    same_BxWxW = tf.equal(places_BxW[:, :, None], places_BxW[:, None, :])
+    earlier_WxW = tf.linalg.band_part(tf.ones_like(same_BxWxW[0], tf.int32), -1, 0) - tf.eye(
+        tf.shape(places_BxW)[1], dtype=tf.int32
+    )
+    repeated_BxW = tf.reduce_any(same_BxWxW & tf.cast(earlier_WxW, tf.bool), axis=-1)
+    kept_BxW = tf.where(repeated_BxW, 0, places_BxW)
+    order_BxW = tf.argsort(tf.cast(tf.equal(kept_BxW, 0), tf.int32), axis=1, stable=True)
+    ordered_BxW = tf.gather(kept_BxW, order_BxW, batch_dims=1)
+    return tf.pad(ordered_BxW, [[0, 0], [0, count]])[:, :count]
 
 
 def _table(values: Sequence[str]) -> tf.lookup.StaticHashTable:

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.quality.protocol import Fitted, Method, Training, View
 from pipelines.data.dataset import Dataset
-from pipelines.prepare import prepare, prepare_for
+from pipelines.prepare import prepare_for
 from pipelines.rankers import Ranker
 from pipelines.recipe import Recipe
 from pipelines.run import Run
@@ -46,7 +46,7 @@ def _train(loaded: Recipe, folder: Path) -> Fitted:
         data = prepare_for(run, Dataset.open(view.folder))
         if len(data.behaviour.interactions) != len(view.behaviour.interactions):
             raise AssertionError("the recipe reads other positives than the task")
-        return trained_ranker(run, data, prepare(run.training_data(), run.recipe))
+        return trained_ranker(run, data)
 
     chosen = metrics["validation"]
     return Fitted(over, max(chosen["by_epoch"]) if chosen else None)

@@ -142,7 +142,8 @@ def test_slates_hold_what_was_shown(made: Any, known_only: bool) -> None:
         flat = slice(slates.offsets[number], slates.offsets[number + 1])
         np.testing.assert_array_equal(slates.item[flat], requests.item[rows])
         np.testing.assert_array_equal(slates.clicked[flat], requests.clicked[rows])
-        wanted = [expected[number, item - 1] if item else 0.0 for item in requests.item[rows]]
+        last = min((expected[number, item - 1] for item in requests.item[rows] if item), default=0.0)
+        wanted = [expected[number, item - 1] if item else last for item in requests.item[rows]]
         assert list(scores[flat]) == wanted
         order = np.unique(requests.item_ids[rows].astype(str), return_inverse=True)[1]
         alone = slate_metrics(np.array([0, len(rows)]), np.array(wanted), requests.clicked[rows], order)

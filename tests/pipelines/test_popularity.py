@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,19 @@ def test_only_what_was_strictly_before_counts(made: Any) -> None:
     assert 0.5 * mean < popularity.mean_rate <= mean
 
 
-def test_two_logs_count_together(made: Any) -> None:
-    once = Popularity.of([(made.behaviour, same(made))])
-    twice = Popularity.of([(made.behaviour, same(made)), (made.behaviour, same(made))])
+def test_of_a_second_log_only_what_came_before_the_first_counts(made: Any) -> None:
     item = np.arange(1, len(made.catalogue) + 1)
     end = np.full(len(item), 20_000)
-    np.testing.assert_array_equal(twice.clicks(item, end), 2 * once.clicks(item, end))
+    once = Popularity.of([(made.behaviour, same(made))])
+    twice = Popularity.of([(made.behaviour, same(made)), (made.behaviour, same(made))])
+    np.testing.assert_array_equal(twice.clicks(item, end), once.clicks(item, end))
+    log, requests = made.behaviour.interactions, made.behaviour.requests
+    before = replace(
+        made.behaviour,
+        interactions=replace(log, at=log.at - 50_000),
+        requests=replace(requests, at=requests.at - 50_000),
+    )
+    both = Popularity.of([(made.behaviour, same(made)), (before, same(made))])
+    np.testing.assert_array_equal(both.clicks(item, end), 2 * once.clicks(item, end))
     nothing = Popularity.of([(made.behaviour, same(made) * 0)])
     assert not nothing.clicks(item, end).any()

@@ -10,7 +10,7 @@ import pytest
 from towers.behaviour import BehaviourTower
 from towers.content import ContentTower
 from towers.features import ItemTable
-from towers.finetuning import LayerwiseAdamW, TextTop, WarmUp, check_split, layer_factors
+from towers.finetuning import LayerwiseAdamW, TextTop, check_split, layer_factors
 from towers.runtime import keras, keras_hub, seed_everything, tf
 from towers.text import TextEncoder
 from towers.two_tower import TwoTower
@@ -182,7 +182,7 @@ def test_the_rate_falls_from_layer_to_layer(deep_preset: str) -> None:
 
 
 def test_a_weight_moves_and_decays_at_its_own_rate() -> None:
-    weights = [keras.Variable(np.ones(3), name=name) for name in ("slow", "fast", "bias")]
+    weights = [keras.Variable(np.ones(3, np.float32), name=name) for name in ("slow", "fast", "bias")]
     optimizer = LayerwiseAdamW(
         0.1, factor=lambda path: 0.1 if "slow" in path else 1.0, weight_decay=0.5, without_decay=("bias",)
     )
@@ -192,7 +192,28 @@ def test_a_weight_moves_and_decays_at_its_own_rate() -> None:
         np.testing.assert_allclose(weight.numpy(), 1 - rate * decay - rate, atol=1e-5)
 
 
-def test_warm_up_rises_and_stays() -> None:
-    schedule = WarmUp(2.0, 4)
-    assert [float(schedule(step)) for step in (0, 1, 3, 9)] == [0.5, 1.0, 2.0, 2.0]
-    assert float(WarmUp(2.0, 0)(0)) == 2.0
+def test_a_weight_that_thaws_late_begins_like_one_that_thawed_early() -> None:
+    early, late = (keras.Variable(np.zeros(2, np.float32), name=name) for name in ("early", "late"))
+    optimizer = LayerwiseAdamW(0.1, warmup_steps=4)
+    optimizer.build([early, late])
+    path = []
+    for _ in range(6):
+        optimizer.apply_gradients([(tf.ones(2), early)])
+        path.append(early.numpy().copy())
+    for place in range(6):
+        optimizer.apply_gradients([(tf.ones(2), late)])
+        np.testing.assert_allclose(late.numpy(), path[place], rtol=1e-4)
+    # With a gradient that never changes Adam moves by the rate, which rises over four steps and stays.
+    np.testing.assert_allclose(
+        -np.diff([0.0, *(float(each[0]) for each in path)]), [0.025, 0.05, 0.075, 0.1, 0.1, 0.1], rtol=1e-4
+    )
+
+
+def test_it_is_keras_own_adamw_where_all_rates_are_one() -> None:
+    ours, theirs = (keras.Variable(np.array([1.0, -2.0, 3.0], np.float32), name="weight") for _ in range(2))
+    first, second = LayerwiseAdamW(0.05, weight_decay=0.1), keras.optimizers.AdamW(0.05, weight_decay=0.1)
+    for step in range(5):
+        gradient = tf.constant([1.0, float(step), -0.5])
+        first.apply_gradients([(gradient, ours)])
+        second.apply_gradients([(gradient, theirs)])
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-4)

@@ -145,3 +145,15 @@ def test_items_are_ordered_by_the_weighted_log_odds_of_the_tasks() -> None:
     np.testing.assert_allclose(built.score(odds).numpy(), odds[..., 0] + 0.5 * odds[..., 1], rtol=1e-5, atol=1e-6)
     alone = trained(tower(crosses=0))
     np.testing.assert_allclose(alone.score(odds).numpy(), odds[..., 0], rtol=1e-6)
+
+
+def test_what_is_not_known_counts_as_average() -> None:
+    given, built = batch(), trained(tower(crosses=2))
+    mean = np.linspace(-1, 1, len(FEATURES))
+    built.adapt(mean, np.ones(len(FEATURES)))
+    place = FEATURES.index("freshness")
+    unknown, average = given["features"].copy(), given["features"].copy()
+    unknown[..., place], average[..., place] = np.nan, mean[place]
+    found = built({**given, "features": unknown}).numpy()
+    np.testing.assert_allclose(found, built({**given, "features": average}).numpy(), atol=1e-5)
+    assert np.isfinite(found).all()

@@ -8,7 +8,7 @@ import pytest
 from towers.behaviour import BehaviourTower
 from towers.content import ContentTower
 from towers.ranker import RankingTower
-from towers.recommender import Recommender
+from towers.recommender import Recommender, _first_distinct
 from towers.runtime import seed_everything, tf
 from towers.served_ranker import ServedRanker
 from towers.text import TextEncoder
@@ -40,6 +40,7 @@ def served(tiny_preset: str) -> Recommender:
         items=ITEMS,
         categories=["food", "weather"],
         tags=["rain"],
+        tags_kept=2,
         languages=["de", "en"],
         devices=["desktop", "mobile"],
         history=HISTORY,
@@ -186,6 +187,7 @@ def test_an_empty_index_is_refused(served: Recommender) -> None:
             items=[],
             categories=[],
             tags=[],
+            tags_kept=2,
             languages=[],
             devices=[],
             history=HISTORY,
@@ -213,7 +215,7 @@ def two_stage(served: Recommender) -> Recommender:
         published_at=np.arange(rows) * 3600,
         retrieve=6,
     )
-    settings = {"item_ids": ITEMS, "items": ITEMS, "categories": ["food", "weather"], "tags": ["rain"]}
+    settings = {"item_ids": ITEMS, "items": ITEMS, "categories": ["food", "weather"], "tags": ["rain"], "tags_kept": 2}
     return Recommender(
         served._towers.content,
         served._towers.behaviour,
@@ -248,6 +250,7 @@ def test_rank_gives_a_probability_for_every_task(two_stage: Recommender) -> None
     found = numpy(two_stage.rank(**given, candidate_ids=tf.constant([candidates])))
     assert sorted(found) == ["click", "read", "scores"]
     np.testing.assert_array_equal(found["click"][0, 1:3], 0)
+    assert found["scores"][0, 1] == found["scores"][0, 2] != 0  # log-odds: 0 would be better than most
     known = found["click"][0, [0, 3, 4]]
     np.testing.assert_allclose(found["scores"][0, [0, 3, 4]], np.log(known / (1 - known)), rtol=1e-4)
 
@@ -257,3 +260,10 @@ def test_freshness_counts_only_where_the_time_is_known(two_stage: Recommender) -
     given["time_seconds"] = tf.constant([0, 80_000, 800_000], tf.int64)
     scores = numpy(two_stage.rank(**given, candidate_ids=tf.constant([["i05", "i06"]] * 3)))["scores"]
     assert len({round(float(row[0]), 4) for row in scores}) == 3
+
+
+def test_tags_count_as_they_do_in_training() -> None:
+    given = tf.constant([[0, 3, 3, 0, 2, 5], [0, 0, 0, 0, 0, 0], [4, 1, 4, 1, 2, 9]])
+    assert _first_distinct(given, 2).numpy().tolist() == [[3, 2], [0, 0], [4, 1]]
+    assert _first_distinct(given, 4).numpy().tolist() == [[3, 2, 5, 0], [0, 0, 0, 0], [4, 1, 2, 9]]
+    assert _first_distinct(given[:, :1], 2).numpy().tolist() == [[0, 0], [0, 0], [4, 0]]
