@@ -81,7 +81,7 @@ METHODS: dict[str, Sequence[Method]] = {
         MINILM,
         LOGISTIC,
         LIGHTGBM,
-        ITEM_KNN,
+        Method("itemKNN", linear.fit_item_knn, {"neighbours": (200,), "activity": (0.0, 0.5)}),
         Method("NRMS", neural_news.fit_nrms),
         Method("LSTUR", neural_news.fit_lstur),
     ),

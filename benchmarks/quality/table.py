@@ -29,6 +29,8 @@ class Outcome:
     def why_not(self) -> str | None:
         if "missing" in self.told:
             return f"{self.told['missing']} is not installed"
+        if "left_out" in self.told:
+            return "left out of this run"
         return self.told.get("failed")
 
 
