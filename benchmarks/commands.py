@@ -15,12 +15,13 @@ BELFRY = Path(sys.executable).with_name("belfry")
 @dataclass(frozen=True)
 class Measured:
     seconds: float
+    cpu_seconds: float
     peak_mib: float
     output: str
 
 
 def measure(*command: str | Path) -> Measured:
-    """Wall seconds, peak resident memory and standard output of one command.
+    """Wall and CPU seconds, peak resident memory and standard output of one command.
 
     Raises:
         RuntimeError: It failed.
@@ -33,4 +34,4 @@ def measure(*command: str | Path) -> Measured:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))} ended with {process.returncode}")
-    return Measured(time.perf_counter() - start, usage.ru_maxrss / 1024, output)
+    return Measured(time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output)

@@ -159,9 +159,10 @@ def table_lines(result: dict[str, Any]) -> list[str]:
         for name, values in metrics.items():
             cells = "".join(f"{_cell(values[column]):>28}" for column in columns)
             lines.append(f"  {name:28}{cells}")
-    for task, found in result.get("calibration", {}).items():
+    calibration = result.get("calibration", {})
+    lines += [""] if calibration else []
+    for task, found in calibration.items():
         lines += [
-            "",
             f"probability of a {task}: {found['mean_predicted']:.4f} predicted, {found['mean_observed']:.4f} observed, "
             f"expected calibration error {found['ece']:.4f}",
         ]
