@@ -18,7 +18,7 @@ import numpy as np
 
 from recipes import shipped
 
-_EPOCHS = 2
+_EPOCHS = 3
 
 
 def run() -> None:
@@ -39,7 +39,8 @@ def run() -> None:
 
 
 def one(way: str, train: Path, dev: Path) -> str:
-    """Train one way and return a line: examples/s of the second epoch, dev AUC with its interval, peak memory."""
+    """Train one way and return a line: examples/s of the last epoch, in which nothing is thawed or traced anew, dev AUC
+    with its interval, peak memory."""
     from pipelines.data.dataset import Dataset
     from pipelines.data.examples import TrainingExamples
     from pipelines.data.splits import Part
@@ -68,8 +69,7 @@ def one(way: str, train: Path, dev: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         steps = (_plain if way == "plain" else _ours)(recipe, data, model, Path(folder))
         start = time.perf_counter()
-        first = _epoch(examples, steps, 1)
-        rate = _epoch(examples, steps, 2)
+        rates = [_epoch(examples, steps, epoch) for epoch in range(1, _EPOCHS + 1)]
         seconds = time.perf_counter() - start
     encoder = model.text_top.encoder.value
     judged = both[1]
@@ -80,9 +80,10 @@ def one(way: str, train: Path, dev: Path) -> str:
     slates = Slates.of(judged.behaviour, np.ones(len(judged.behaviour.requests), bool), known_only=True)
     auc = bootstrap({"auc": slates.metrics(ModelRanker(fresh, judged.window))["auc"]}, seed=1)["auc"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    by_epoch = ", ".join(f"{rate:.0f}" for rate in rates)
     return (
-        f"{way:8} {rate:8.0f} examples/s (first epoch, one layer fewer thawed for belfry: {first:.0f}), dev AUC {auc}, "
-        f"peak {peak:,.0f} MiB, {seconds:.0f} s for {_EPOCHS} epochs"
+        f"{way:8} {rates[-1]:6.0f} examples/s (by epoch {by_epoch}), dev AUC {auc}, peak {peak:,.0f} MiB, "
+        f"{seconds:.0f} s for {_EPOCHS} epochs"
     )
 
 
@@ -98,7 +99,7 @@ def _ours(recipe: Any, data: Any, model: Any, folder: Path) -> Any:
     from pipelines.recipe import Stage
 
     assert recipe.fine_tuning is not None
-    # Both layers in the second epoch: what the schedule's later epochs cost.
+    # One layer in the first epoch, both in the others.
     stages = (Stage(epoch=1, layers=(5,)), Stage(epoch=2, layers=(4,)))
     tuner = FineTuner(model, recipe.fine_tuning.model_copy(update={"stages": stages}), data.catalogue.text, folder)
     optimizer = optimizer_for(recipe, model)
