@@ -314,7 +314,7 @@ def test_the_model_server_has_its_own_help(capfd: pytest.CaptureFixture[str]) ->
     ("error", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "/disk/x"), "no space is left on the disk (/disk/x)"),
-        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "access is denied (/root/x)"),
+        (PermissionError(errno.EACCES, "Permission denied", "/locked/x"), "access is denied (/locked/x)"),
         (OSError(errno.EROFS, "Read-only file system"), "access is denied: check the permissions"),
         (ModuleNotFoundError("no", name="tensorflow.python"), "run `pip install 'belfry[train]'`"),
         (ModuleNotFoundError("no", name="duckdb"), "run `pip install 'belfry[data]'`"),
