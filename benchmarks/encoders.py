@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import get_args
 
 from benchmarks.commands import BELFRY, measure
+from benchmarks.quality.sources import NotHere, source
 from recipes import shipped
 
 
 def run() -> None:
-    root = os.environ.get("BELFRY_DATA")
-    source = Path(root) / "ml100k" if root else None
-    if source is None or not source.is_dir():
-        print("left out: set BELFRY_DATA to a folder that holds ml100k (not distributed with Belfry)")
+    try:
+        data = source("ml100k")
+    except NotHere as missing:
+        print(missing)
         return
     from pipelines.recipe import Recipe, Towers
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        measure(BELFRY, "data", "import", "movielens", source, folder / "data")
+        measure(BELFRY, "data", "import", "movielens", data, folder / "data")
         recipe = Recipe.load(shipped("ids"))
         for encoder in get_args(Towers.model_fields["history_encoder"].annotation):
             towers = recipe.towers.model_copy(update={"history_encoder": encoder})

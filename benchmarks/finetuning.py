@@ -6,7 +6,6 @@ tokens, histories from stored vectors, one learning rate. Both see the same batc
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 import tempfile
@@ -16,23 +15,24 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.quality.sources import NotHere, source
 from recipes import shipped
 
 _EPOCHS = 3
 
 
 def run() -> None:
-    root = os.environ.get("BELFRY_DATA")
-    source = Path(root) / "mind-mini" if root else None
-    if source is None or not source.is_dir():
-        print("left out: set BELFRY_DATA to a folder that holds mind-mini (not distributed with Belfry)")
+    try:
+        data = source("mind-mini")
+    except NotHere as missing:
+        print(missing)
         return
     from benchmarks.commands import BELFRY, measure
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in ("train", "dev"):
-            measure(BELFRY, "data", "import", "mind", source / part, folder / part)
+            measure(BELFRY, "data", "import", "mind", data / part, folder / part)
         for way in ("plain", "belfry"):
             command = [sys.executable, "-m", "benchmarks.finetuning", way, str(folder / "train"), str(folder / "dev")]
             print(measure(*command).output.strip(), flush=True)

@@ -106,12 +106,10 @@ def train_ranking(
     usable = _usable(train)
     built = build_ranking(settings, data.vocabulary, model.content.width)
     tower, appeal = built.tower, built.appeal
-    first = ModelRanker(model, data.window)
-    rows = appeal.inputs(
-        np.concatenate([np.zeros((1, first.items.shape[1]), np.float32), first.items]), model.items.category.numpy()
-    )
+    inputs = RankingInputs(ModelRanker(model, data.window), appeal, popularity_of(data), data.catalogue.published_at)
+    rows = appeal.inputs(inputs.embedding, model.items.category.numpy())
+    # Before anything reads the table of items, which holds their appeal.
     appeal.assign(fit_appeal(rows, train.offsets, train.item, train.clicked, settings.appeal_l2))
-    inputs = RankingInputs(first, appeal, popularity_of(data), data.catalogue.published_at)
     examples = _Examples.of(inputs, train, tower)
     examples.set(
         "appeal",

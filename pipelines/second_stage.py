@@ -56,14 +56,13 @@ class RankingInputs:
         def features(user: Any, history: Any, item: Any, clicks: Any, click_rate: Any, age_hours: Any) -> Any:
             return ranking_features(user, history, Candidates(item, clicks, click_rate, age_hours), table)
 
-        table_of = [None, None]
         return tf.function(
             features,
             input_signature=[
                 tf.TensorSpec([None, table.embedding.shape[1]], tf.float32),
                 tf.TensorSpec([None, self.first.window.length], tf.int32),
-                tf.TensorSpec(table_of, tf.int32),
-                *(tf.TensorSpec(table_of, tf.float32) for _ in range(3)),
+                tf.TensorSpec([None, None], tf.int32),
+                *(tf.TensorSpec([None, None], tf.float32) for _ in range(3)),
             ],
         )
 
