@@ -1,0 +1,20 @@
+"""A recipe: one typed file from which a run can be repeated."""
+
+from pipelines.recipe.file import Recipe
+from pipelines.recipe.inputs import Data, Features, Split, Text
+from pipelines.recipe.learning import FineTuning, Stage, Training
+from pipelines.recipe.model import Export, Ranking, Towers
+
+__all__ = [
+    "Data",
+    "Export",
+    "Features",
+    "FineTuning",
+    "Ranking",
+    "Recipe",
+    "Split",
+    "Stage",
+    "Text",
+    "Towers",
+    "Training",
+]

@@ -1,0 +1,94 @@
+"""The whole recipe, and its file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError, model_validator
+
+from pipelines.errors import BadInput
+from pipelines.recipe.inputs import Data, Features
+from pipelines.recipe.learning import FineTuning, Training
+from pipelines.recipe.model import Export, Ranking, Towers
+from pipelines.recipe.section import Section
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: `1e-4` is a number, and a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} stands twice")
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 takes 1e-4 for text, since it has no point.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+class Recipe(Section):
+    """Data, features, towers, training, ranking and export of one run. An unknown key is an error."""
+
+    data: Data = Data()
+    features: Features = Features()
+    towers: Towers = Towers()
+    fine_tuning: FineTuning | None = None
+    training: Training = Training()
+    ranking: Ranking | None = None
+    export: Export = Export()
+
+    @model_validator(mode="after")
+    def _schedule_trains(self) -> Recipe:
+        if self.fine_tuning is None:
+            return self
+        if self.features.text is None:
+            raise ValueError("fine_tuning needs features.text")
+        late = self.fine_tuning.stages[-1].epoch
+        if late > self.training.epochs:
+            raise ValueError(f"fine_tuning thaws layers in epoch {late}, but training.epochs is {self.training.epochs}")
+        return self
+
+    @classmethod
+    def load(cls, path: Path | str) -> Recipe:
+        """Read a YAML file.
+
+        Raises:
+            BadInput: Not YAML, an unknown key, or a value of the wrong type or out of range; the sentence names it.
+        """
+        path = Path(path)
+        try:
+            content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        except FileNotFoundError:
+            raise BadInput(f"the recipe {path} does not exist.") from None
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            detail = " ".join(str(error).split())
+            raise BadInput(f"the recipe {path} is not a YAML file that can be read ({detail}).") from None
+        if not isinstance(content, dict | None):
+            raise BadInput(f"the recipe {path} must hold sections such as `towers:`, not a {type(content).__name__}.")
+        try:
+            return cls.model_validate(content or {})
+        except ValidationError as error:
+            raise BadInput(f"the recipe {path} cannot be used: {_first(error)}.") from None
+
+    def dump(self) -> str:
+        """The resolved recipe as YAML, defaults included."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+
+
+def _first(error: ValidationError) -> str:
+    found = error.errors()[0]
+    where = ".".join(str(part) for part in found["loc"]) or "the whole"
+    what = "is not a known key" if found["type"] == "extra_forbidden" else found["msg"][0].lower() + found["msg"][1:]
+    more = len(error.errors()) - 1
+    return (
+        f"{where} {what}"
+        if found["type"] == "extra_forbidden"
+        else f"{where}: {what}" + (f" (and {more} more)" if more else "")
+    )

@@ -1,0 +1,58 @@
+"""The sections `data` and `features`: what a model learns from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipelines.recipe.section import Section, Share
+
+
+class Split(Section):
+    """Which examples are kept for validation (choice of the epoch) and for the test.
+
+    `time` takes the last shares of the time span's examples; `last` takes each user's last event for the test and the
+    one before it for validation; `none` trains on everything.
+    """
+
+    by: Literal["time", "last", "none"] = "time"
+    validation: Share = 0.1
+    test: Share = 0.1
+
+    @model_validator(mode="after")
+    def _something_left(self) -> Split:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together must leave something to train on")
+        return self
+
+
+class Data(Section):
+    split: Split = Split()
+    examples: Literal["auto", "impressions", "interactions"] = Field(
+        "auto", description="positives of slates, all positives, or slates where the dataset has any"
+    )
+    positive_rating: float | None = Field(None, description="ratings below are no positives; null counts all")
+
+
+class Text(Section):
+    preset: str = Field("minilm", description="`minilm`, a preset folder, or a name that keras-hub knows")
+    max_tokens: int = Field(64, ge=4, le=512, description="tokens kept of title and body")
+    pooling: Literal["mean", "cls"] = "mean"
+
+
+class Features(Section):
+    text: Text | None = Text()
+    category: bool = True
+    tags: bool = Field(False, description="an embedding for each tag, added up")
+    language: bool = True
+    device: bool = Field(True, description="what the user asks from, where the events say it")
+    time_of_day: bool = Field(True, description="the hour (UTC) of the request, where the events have times")
+    item_id: bool = True
+    history: int = Field(50, ge=1, le=1000, description="events kept of a user's history")
+
+    @model_validator(mode="after")
+    def _something(self) -> Features:
+        if self.text is None and not (self.category or self.tags or self.item_id):
+            raise ValueError("one of text, category, tags and item_id must be in use")
+        return self
