@@ -44,12 +44,13 @@ def one(way: str, train: Path, dev: Path) -> str:
     from pipelines.data.dataset import Dataset
     from pipelines.data.examples import TrainingExamples
     from pipelines.data.splits import Part
+    from pipelines.item_table import text_table
     from pipelines.judge import Slates
     from pipelines.metrics import bootstrap
     from pipelines.model_ranker import ModelRanker
     from pipelines.prepare import prepare
     from pipelines.recipe import Recipe
-    from pipelines.run import build_model, text_table
+    from pipelines.run import build_model
 
     recipe = Recipe.load(shipped("news_finetuned"))
     both = [prepare(Dataset.open(folder), recipe) for folder in (train, dev)]
@@ -95,7 +96,8 @@ def _epoch(examples: Any, step: Any, epoch: int) -> float:
 
 
 def _ours(recipe: Any, data: Any, model: Any, folder: Path) -> Any:
-    from pipelines.fine_tune import FineTuner, optimizer_for
+    from pipelines.fine_tune import FineTuner
+    from pipelines.optimizer import ever_trained, optimizer_for
     from pipelines.recipe import Stage
 
     assert recipe.fine_tuning is not None
@@ -103,7 +105,7 @@ def _ours(recipe: Any, data: Any, model: Any, folder: Path) -> Any:
     stages = (Stage(epoch=1, layers=(5,)), Stage(epoch=2, layers=(4,)))
     tuner = FineTuner(model, recipe.fine_tuning.model_copy(update={"stages": stages}), data.catalogue.text, folder)
     optimizer = optimizer_for(recipe, model)
-    optimizer.build(tuner.variables())
+    optimizer.build(ever_trained(model, [tuner]))
     model.compile(optimizer=optimizer, jit_compile=False)
     begun = 0
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipelines.artefacts import atomic_file
+from pipelines.data.catalogue import Catalogue
 from pipelines.errors import BadInput
 from pipelines.presets import fingerprint, locate_preset
 from pipelines.progress import track
@@ -33,23 +35,37 @@ def load_encoder(text: Text) -> Any:
     Raises:
         BadInput: The preset is unknown, is no text preset, or its hub cannot be reached.
     """
-    location = locate_preset(text.preset)
+
+    def load(location: str) -> Any:
+        from towers.text import TextEncoder
+
+        return TextEncoder(location, text.max_tokens, pooling=text.pooling)
+
+    return load_preset(text.preset, "text", load)
+
+
+def load_preset(preset: str, kind: str, load: Callable[[str], Any]) -> Any:
+    """What `load` makes of the preset's folder or name on a hub.
+
+    Raises:
+        BadInput: It cannot; the sentence says why and what to do.
+    """
+    location = locate_preset(preset)
     # The hub's client tells the reader of every attempt that fails; the outcome is told once, below.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    from towers.text import TextEncoder
-
+    offline = ", or `minilm`, which works offline" if kind == "text" else ""
     try:
-        return TextEncoder(location, text.max_tokens, pooling=text.pooling)
+        return load(location)
     except Exception as error:  # keras-hub and the hubs' clients raise many kinds
         if _is_connection_failure(error):
             raise BadInput(
-                f"the hub of the text preset {text.preset!r} cannot be reached: name the folder of a downloaded "
-                "preset, or `minilm`, which works offline."
+                f"the hub of the {kind} preset {preset!r} cannot be reached: name the folder of a downloaded "
+                f"preset{offline}."
             ) from None
         cause = str(error).strip().split("\n")[0].split(". ")[0].rstrip(":.")[:160]
         raise BadInput(
-            f"{text.preset!r} is not a text preset that keras-hub can load ({cause}): check features.text.preset in "
-            "the recipe and that its hub can be reached; `minilm` works offline."
+            f"{preset!r} is no {kind} preset that keras-hub can load ({cause}): check features.{kind}.preset in "
+            f"the recipe and that its hub can be reached{offline.replace(', or', ';')}."
         ) from None
 
 
@@ -71,6 +87,24 @@ def text_vectors(texts: np.ndarray, text: Text) -> np.ndarray:
     )
 
 
+def item_vectors(catalogue: Catalogue, text: Text, encoder: Any = None, version: str = "") -> np.ndarray:
+    """(N, F * T) float32 text vectors of a catalogue's items; the same rule as `towers.text.encode_fields`.
+
+    Args:
+        encoder, version: As `encode` takes them; the recipe's preset as it is by default.
+    """
+    vectors = [
+        text_vectors(texts, text) if encoder is None else encode(texts, encoder, version)
+        for texts in catalogue.texts(text.fields)
+    ]
+    if len(vectors) == 1:
+        return vectors[0]
+    from towers.runtime import tf
+    from towers.text import join_vectors
+
+    return join_vectors(*(tf.constant(each) for each in vectors)).numpy()
+
+
 def encode(texts: np.ndarray, encoder: Any, version: str) -> np.ndarray:
     """(N,) texts to (N, T) float32 vectors, computed once per distinct text and kept on disk.
 
@@ -81,16 +115,21 @@ def encode(texts: np.ndarray, encoder: Any, version: str) -> np.ndarray:
         version: Names the encoder's weights and settings, so that vectors of two are never mixed.
     """
     distinct, place = np.unique(texts.astype(str), return_inverse=True)
-    key = hashlib.sha256(f"{version}\n".encode())
-    for value in distinct:
-        key.update(value.encode("utf-8", "surrogatepass") + b"\0")
-    path = cache_folder() / "text" / f"{key.hexdigest()[:32]}.npy"
+    key = b"\0".join([version.encode(), *(value.encode("utf-8", "surrogatepass") for value in distinct)])
+    return kept_on_disk("text", key, lambda: _encode(distinct, encoder if hasattr(encoder, "encode") else encoder()))[
+        place
+    ]
+
+
+def kept_on_disk(kind: str, key: bytes, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """What `make` returns, from the cache where it has been made of the same `key` before."""
+    path = cache_folder() / kind / f"{hashlib.sha256(key).hexdigest()[:32]}.npy"
     if path.exists():
-        return np.load(path, allow_pickle=False)[place]
-    vectors = _encode(distinct, encoder if hasattr(encoder, "encode") else encoder())
+        return np.load(path, allow_pickle=False)
+    made = make()
     with atomic_file(path) as draft, draft.open("wb") as file:
-        np.save(file, vectors, allow_pickle=False)
-    return vectors[place]
+        np.save(file, made, allow_pickle=False)
+    return made
 
 
 def _encode(texts: np.ndarray, encoder: Any) -> np.ndarray:

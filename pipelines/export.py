@@ -12,12 +12,14 @@ from pipelines.data.dataset import Dataset
 from pipelines.encode import load_encoder
 from pipelines.errors import BadInput
 from pipelines.export_check import check
+from pipelines.image_vectors import load_image_encoder
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare_for
 from pipelines.progress import say
-from pipelines.run import TAGS, Run
+from pipelines.run import Run
 from pipelines.second_stage import TwoStageRanker
 from pipelines.trained import first_stage, second_stage
+from pipelines.vocabulary import TAGS
 
 
 def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
@@ -70,12 +72,15 @@ def recommender(
     """The `towers.recommender.Recommender` of a run; `on_offer` (N,) bool is what it recommends of the catalogue."""
     from towers.recommender import Recommender
 
-    text, top = run.recipe.features.text, first.model.text_top
-    encoder = top.encoder.value if top is not None else None if text is None else load_encoder(text)
+    text, image = run.recipe.features.text, run.recipe.features.image
+    model = first.model
+    encoder = model.text_top.encoder.value if model.text_top else None if text is None else load_encoder(text)
     return Recommender(
-        first.model.content,
-        first.model.behaviour,
+        model.content,
+        model.behaviour,
         encoder,
+        image_encoder=model.image_encoder or (None if image is None else load_image_encoder(image, None)),
+        fields="joined" if text is None else text.fields,
         item_ids=list(data.catalogue.ids),
         embeddings=first.items,
         on_offer=on_offer,

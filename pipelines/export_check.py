@@ -16,8 +16,8 @@ from pipelines.data.examples import HistoryWindow
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared
 from pipelines.rankers import Queries
-from pipelines.run import Vocabulary
 from pipelines.second_stage import TwoStageRanker
+from pipelines.vocabulary import Vocabulary
 
 # Largest difference of a score or an embedding between the Python model and the reloaded file.
 TOLERANCE = 1e-5
@@ -42,7 +42,7 @@ def check(
         AssertionError: It does not load, or an answer differs by more than `TOLERANCE`.
     """
     batch = some_batch(first.window, words)
-    asked = _questions(data.catalogue, batch, words)
+    asked = _questions(data.catalogue, batch, words, _images(data.catalogue, first))
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder) / "asked.npz", Path(folder) / "answers.npz"
         np.savez(question, allow_pickle=False, **{name: _storable(value) for name, value in asked.items()})
@@ -81,7 +81,9 @@ def some_batch(window: HistoryWindow, words: Vocabulary) -> dict[str, np.ndarray
     return batch
 
 
-def _questions(catalogue: Catalogue, batch: dict[str, np.ndarray], words: Vocabulary) -> dict[str, np.ndarray]:
+def _questions(
+    catalogue: Catalogue, batch: dict[str, np.ndarray], words: Vocabulary, images: list[bytes]
+) -> dict[str, np.ndarray]:
     ids = np.array(["", *catalogue.ids], dtype=object)
     items = _some_items(catalogue)
     rows = len(batch["history"])
@@ -105,6 +107,8 @@ def _questions(catalogue: Catalogue, batch: dict[str, np.ndarray], words: Vocabu
         ("category", catalogue.category),
     ):
         asked[f"embed_items/{name}"] = values[items - 1]
+    # As bytes of a fixed width, which end where the padding of zeros begins: no JPEG or PNG ends in one.
+    asked["embed_items/image"] = np.array(images).astype("S")
     tags = [list(catalogue.tags[item - 1]) for item in items]
     longest = max(1, max(map(len, tags)))
     asked["embed_items/tags"] = np.array([each + [""] * (longest - len(each)) for each in tags], dtype=object)
@@ -114,6 +118,15 @@ def _questions(catalogue: Catalogue, batch: dict[str, np.ndarray], words: Vocabu
 def _some_items(catalogue: Catalogue) -> np.ndarray:
     """Rows (from 1) of items spread over the catalogue."""
     return np.unique(np.linspace(1, len(catalogue), min(_CHECKED_ITEMS, len(catalogue))).astype(int))
+
+
+def _images(catalogue: Catalogue, first: ModelRanker) -> list[bytes]:
+    """Of `_some_items`; b"" where the Python model has none, because it could not be decoded."""
+    rows, table = _some_items(catalogue), first.model.items.image.numpy()
+    if not table.shape[1]:
+        return [b""] * len(rows)
+    known = table[rows].any(axis=1)
+    return [image if there else b"" for image, there in zip(catalogue.images.of(rows), known, strict=True)]
 
 
 def _storable(values: np.ndarray) -> np.ndarray:

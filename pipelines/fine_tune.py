@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.progress import say
-from pipelines.recipe import FineTuning, Recipe
+from pipelines.recipe import FineTuning
 from pipelines.text_states import text_states
 
 
@@ -29,12 +29,8 @@ class FineTuner:
         self._thawed: int | None = None
         self._start: list[np.ndarray] = []
 
-    def variables(self) -> list[Any]:
-        """All that is ever trained: an optimizer must know them from the start."""
-        self.top.thaw(self.top.cut)
-        found = list(self.model.trainable_variables)
-        self.top.thaw(None)
-        return found
+    def thaw(self, thawed: bool) -> None:
+        self.top.thaw(self.top.cut if thawed else None)
 
     def begin(self, epoch: int) -> None:
         """Thaw what the schedule thaws in this epoch."""
@@ -83,20 +79,3 @@ class FineTuner:
         if not np.isfinite(vectors).all():
             raise AssertionError("the text encoder returned values that are not finite")
         self.model.items.text.assign(vectors)
-
-
-def optimizer_for(recipe: Recipe, model: Any) -> Any:
-    """AdamW as the recipe has it, with the text encoder's layers at their own learning rates."""
-    from towers.finetuning import LayerwiseAdamW, layer_factors
-
-    settings, schedule = recipe.training, recipe.fine_tuning
-    factors: dict[str, float] = {}
-    if schedule is not None:
-        factors = layer_factors(model.text_top, schedule.learning_rate / settings.learning_rate, schedule.decay)
-    return LayerwiseAdamW(
-        settings.learning_rate,
-        warmup_steps=schedule.warmup_steps if schedule else 0,
-        factor=lambda path: factors.get(path, 1.0),
-        weight_decay=settings.weight_decay,
-        without_decay=("bias", "scale", "coefficients", "gamma", "beta"),
-    )

@@ -14,7 +14,8 @@ from pipelines.data.histories import Behaviour, load_behaviour
 from pipelines.data.splits import Part, Parts, everything, split
 from pipelines.errors import BadInput
 from pipelines.recipe import Recipe
-from pipelines.run import Run, Vocabulary
+from pipelines.run import Run
+from pipelines.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from pipelines.popularity import Popularity
 from pipelines.prepare import Prepared
 from pipelines.progress import say
 from pipelines.recipe import Ranking, Recipe
-from pipelines.run import Vocabulary
 from pipelines.second_stage import RankingInputs, padding
+from pipelines.vocabulary import Vocabulary
 
 # Requests from which on the crosses' thousands of weights are worth training.
 _REQUESTS_FOR_CROSSES = 20_000

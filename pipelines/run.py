@@ -9,16 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from pipelines.artefacts import read_json
-from pipelines.data.catalogue import Catalogue, list_places, places
+from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
-from pipelines.encode import encode, load_encoder, text_vectors
+from pipelines.encode import load_encoder
 from pipelines.errors import BadInput
+from pipelines.image_vectors import image_table, load_image_encoder
+from pipelines.item_table import item_table, text_table
 from pipelines.presets import fingerprint_of
 from pipelines.recipe import Recipe
+from pipelines.vocabulary import Vocabulary
 
 RECIPE = "recipe.yaml"
 VOCABULARY = "vocabulary.json"
@@ -26,22 +28,8 @@ WEIGHTS = "model.weights.h5"
 RANKER = "ranker.weights.h5"
 METRICS = "metrics.json"
 ORIGIN = "origin.json"
-# Tags of an item that count, the first ones.
-TAGS = 6
 EVALUATION = "evaluation.json"
 FILES = (ORIGIN, RECIPE, VOCABULARY, WEIGHTS, RANKER, METRICS, EVALUATION)
-
-
-class Vocabulary(BaseModel):
-    """The strings that the model has an embedding for; place i of a list is index i + 1, 0 is unknown."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    categories: list[str]
-    tags: list[str]
-    languages: list[str]
-    devices: list[str]
-    items: list[str]
 
 
 class Origin(BaseModel):
@@ -110,36 +98,13 @@ class Run:
             model.load_weights(self.folder / WEIGHTS)
         except (OSError, ValueError) as error:
             raise BadInput(f"{self.folder / WEIGHTS} cannot be read ({str(error)[:100]}): train it again.") from None
-        if model.text_top is not None:
+        version = fingerprint_of(self.folder / WEIGHTS)
+        if model.text_top is not None and self.recipe.features.text is not None:
             encoder = model.text_top.encoder.value
-            model.items.text.assign(text_table(catalogue.text, encoder, fingerprint_of(self.folder / WEIGHTS)))
+            model.items.text.assign(text_table(catalogue, self.recipe.features.text, encoder, version))
+        if model.image_encoder is not None:
+            model.items.image.assign(image_table(catalogue.images, model.image_encoder, version))
         return model
-
-
-def item_table(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue) -> Any:
-    """The `towers.features.ItemTable` of a catalogue."""
-    if recipe.features.text is not None:
-        text = _padded(text_vectors(catalogue.text, recipe.features.text))
-    else:
-        text = np.zeros((len(catalogue) + 1, 0), np.float32)
-    from towers.features import ItemTable
-
-    return ItemTable.from_arrays(
-        text,
-        places(catalogue.category, vocabulary.categories),
-        list_places(catalogue.tags, vocabulary.tags, TAGS),
-        places(catalogue.language, vocabulary.languages),
-        places(catalogue.ids, vocabulary.items),
-    )
-
-
-def text_table(texts: np.ndarray, encoder: Any, version: str) -> np.ndarray:
-    """(N + 1, T) vectors of a catalogue by an encoder whose weights `version` names; row 0 is padding."""
-    return _padded(encode(texts, encoder, version))
-
-
-def _padded(vectors: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros((1, vectors.shape[1]), np.float32), vectors])
 
 
 def build_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue, *, train_projection: bool = True) -> Any:
@@ -155,6 +120,8 @@ def build_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue, *,
         ContentTower(
             recipe.towers.width,
             use_text=recipe.features.text is not None,
+            use_image=recipe.features.image is not None,
+            fields=2 if recipe.features.text is not None and recipe.features.text.fields == "separate" else 1,
             categories=len(vocabulary.categories) if recipe.features.category else 0,
             tags=len(vocabulary.tags) if recipe.features.tags else 0,
             languages=len(vocabulary.languages),
@@ -162,6 +129,7 @@ def build_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue, *,
             train_projection=train_projection,
             dropout=recipe.towers.dropout,
             id_dropout=recipe.towers.id_dropout,
+            hidden=recipe.towers.hidden,
         ),
         BehaviourTower(
             encoder=recipe.towers.history_encoder,
@@ -176,6 +144,7 @@ def build_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue, *,
         ),
         items,
         text_top=text_top(recipe),
+        image_encoder=_image_encoder(recipe),
         in_batch_weight=recipe.training.in_batch_weight,
         shown_weight=recipe.training.shown_weight,
     )
@@ -207,6 +176,15 @@ def text_top(recipe: Recipe) -> Any:
         raise BadInput(f"fine_tuning cannot be done with {recipe.features.text.preset!r}: {error}.") from None
     top.thaw(None)
     return top
+
+
+def _image_encoder(recipe: Recipe) -> Any:
+    """The `towers.image.ImageEncoder` of a recipe that fine-tunes it, frozen; None for one that does not."""
+    if recipe.image_tuning is None or recipe.features.image is None:
+        return None
+    encoder = load_image_encoder(recipe.features.image, recipe.image_tuning)
+    encoder.thaw(False)
+    return encoder
 
 
 def origin_of(dataset: Dataset) -> Origin:

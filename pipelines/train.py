@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.examples import TrainingExamples
 from pipelines.data.splits import Part
 from pipelines.errors import BadInput
-from pipelines.fine_tune import FineTuner, optimizer_for
+from pipelines.fine_tune import FineTuner
+from pipelines.image_tune import ImageTuner
 from pipelines.judge import CatalogueTargets, Slates
 from pipelines.model_ranker import ModelRanker
+from pipelines.optimizer import Tuner, ever_trained, optimizer_for
 from pipelines.prepare import Prepared, prepare
 from pipelines.progress import say, track
 from pipelines.ranking import SecondStage, resolve_ranking, save_ranking, train_ranking
@@ -97,13 +99,13 @@ def _train(recipe: Recipe, data: Prepared, scratch: Path, before: _Trained | Non
     )
     train_projection = before.train_projection if before else _projection_is_trained(recipe, len(examples.rows))
     model = build_model(recipe, data.vocabulary, data.catalogue, train_projection=train_projection)
+    if recipe.features.image is not None and not model.items.image.numpy().any():
+        raise BadInput(f"no item of {data.name} has an image that can be decoded: leave features.image out.")
     validation = None if before else validation_metric(data, model, seed=recipe.training.seed)
     epochs = before.metrics["best_epoch"] if before else recipe.training.epochs
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        tuner = None
-        if recipe.fine_tuning is not None:
-            tuner = FineTuner(model, recipe.fine_tuning, data.catalogue.text, Path(folder))
-        fitted = _fit(model, recipe, examples, validation, tuner, epochs=epochs)
+        tuners = _tuners(recipe, model, data, Path(folder))
+        fitted = _fit(model, recipe, examples, validation, tuners, epochs=epochs)
     metrics = {**before.metrics, "refit": fitted} if before else fitted
     metrics |= {"examples": len(examples.rows), "positives_of_unknown_items": unknown}
     if recipe.ranking is None:
@@ -111,6 +113,16 @@ def _train(recipe: Recipe, data: Prepared, scratch: Path, before: _Trained | Non
     ranking, ranked = train_ranking(recipe, data, model, before.ranking if before else None)
     metrics["ranking"] = {**before.metrics["ranking"], "refit": ranked} if before else ranked
     return _Trained(model, train_projection, ranking, metrics)
+
+
+def _tuners(recipe: Recipe, model: Any, data: Prepared, scratch: Path) -> list[Tuner]:
+    found: list[Tuner] = []
+    if recipe.fine_tuning is not None and recipe.features.text is not None:
+        (texts,) = data.catalogue.texts(recipe.features.text.fields)
+        found.append(FineTuner(model, recipe.fine_tuning, texts, scratch))
+    if recipe.image_tuning is not None:
+        found.append(ImageTuner(model, recipe.image_tuning, data.catalogue.images, scratch))
+    return found
 
 
 def _projection_is_trained(recipe: Recipe, examples: int) -> bool:
@@ -161,13 +173,13 @@ def _fit(
     recipe: Recipe,
     examples: TrainingExamples,
     validation: tuple[str, Callable[[], float]] | None,
-    tuner: FineTuner | None,
+    tuners: Sequence[Tuner],
     *,
     epochs: int,
 ) -> dict[str, Any]:
     settings = recipe.training
     optimizer = optimizer_for(recipe, model)
-    optimizer.build(tuner.variables() if tuner else model.trainable_variables)
+    optimizer.build(ever_trained(model, tuners))
     model.compile(optimizer=optimizer, jit_compile=False)
     before = model.get_weights()
     name, measure = validation or ("", None)
@@ -177,7 +189,7 @@ def _fit(
     if measure:
         say(f"epoch 0 (untrained): validation {name} {best:.4f}")
     for epoch in range(1, epochs + 1):
-        losses.append(_epoch(model, examples, tuner, epoch, epochs))
+        losses.append(_epoch(model, examples, tuners, epoch, epochs))
         if not np.isfinite(losses[-1]):
             raise BadInput(
                 f"training diverged in epoch {epoch} (the loss is not finite): lower training.learning_rate."
@@ -196,7 +208,7 @@ def _fit(
     if epochs and all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True)):
         raise AssertionError("training ran, but no weight has moved")
     model.set_weights(best_weights)
-    if tuner:
+    for tuner in tuners:
         tuner.renew()
     return {
         "best_epoch": best_epoch,
@@ -208,16 +220,19 @@ def _fit(
 
 def _thaws_later(recipe: Recipe, epoch: int) -> bool:
     """Whether a layer is still to be thawed: a schedule is not stopped before it has been tried."""
-    return recipe.fine_tuning is not None and recipe.fine_tuning.stages[-1].epoch > epoch
+    text, image = recipe.fine_tuning, recipe.image_tuning
+    return (text is not None and text.stages[-1].epoch > epoch) or (image is not None and image.epoch > epoch)
 
 
-def _epoch(model: Any, examples: TrainingExamples, tuner: FineTuner | None, epoch: int, epochs: int) -> float:
-    if tuner:
+def _epoch(model: Any, examples: TrainingExamples, tuners: Sequence[Tuner], epoch: int, epochs: int) -> float:
+    for tuner in tuners:
         tuner.begin(epoch)
     losses = []
     for number in track(range(len(examples)), f"epoch {epoch} of {epochs}", len(examples)):
         batch = examples.batch(epoch, number)
-        losses.append(float(model.train_on_batch(tuner.add_to(batch) if tuner else batch)))
-    if tuner:
+        for tuner in tuners:
+            batch = tuner.add_to(batch)
+        losses.append(float(model.train_on_batch(batch)))
+    for tuner in tuners:
         tuner.end()
     return float(np.mean(losses))

@@ -51,6 +51,24 @@ def tiny_preset(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+def tiny_image_preset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same for images: a ResNet of four convolutions."""
+    from towers.runtime import keras, keras_hub
+
+    keras.utils.set_random_seed(5)
+    folder = tmp_path_factory.mktemp("image_preset") / "tiny"
+    keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],  # the library allows no fewer
+        input_conv_kernel_sizes=[3],
+        stackwise_num_filters=[64],
+        stackwise_num_blocks=[1],
+        stackwise_num_strides=[1],
+        block_type="basic_block",
+    ).save_to_preset(str(folder))
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
 def dataset_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small dataset with slates: 48 items of four topics, 60 users who each click on one topic."""
     import numpy as np

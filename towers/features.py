@@ -15,11 +15,13 @@ class ItemTable:
 
     Args:
         text: (N + 1, T) float32, the text encoder's vectors, which fine-tuning renews; T may be 0 where it is not used.
+        image: (N + 1, V) float32, likewise of the images.
         category, language, item: (N + 1,) int32, places in the vocabularies, 0 for unknown.
         tags: (N + 1, T) int32, likewise; 0 for none.
     """
 
     text: tf.Variable
+    image: tf.Variable
     category: tf.Tensor
     tags: tf.Tensor
     language: tf.Tensor
@@ -27,19 +29,28 @@ class ItemTable:
 
     @classmethod
     def from_arrays(
-        cls, text: np.ndarray, category: np.ndarray, tags: np.ndarray, language: np.ndarray, item: np.ndarray
+        cls,
+        text: np.ndarray,
+        category: np.ndarray,
+        tags: np.ndarray,
+        language: np.ndarray,
+        item: np.ndarray,
+        image: np.ndarray | None = None,
     ) -> ItemTable:
         """Put NumPy arrays of N + 1 rows into tensors.
 
         Raises:
             ValueError: The arrays differ in length, or row 0 is not empty.
         """
-        if not len(text) == len(category) == len(tags) == len(language) == len(item):
+        if image is None:
+            image = np.zeros((len(text), 0), np.float32)
+        if not len(text) == len(image) == len(category) == len(tags) == len(language) == len(item):
             raise ValueError("the columns of an item table must have the same number of rows")
-        if text[0].any() or category[0] or tags[0].any() or language[0] or item[0]:
+        if text[0].any() or image[0].any() or category[0] or tags[0].any() or language[0] or item[0]:
             raise ValueError("row 0 of an item table is padding and must be zero")
         return cls(
             tf.Variable(text, trainable=False, dtype=tf.float32),
+            tf.Variable(image, trainable=False, dtype=tf.float32),
             tf.constant(category, tf.int32),
             tf.constant(tags, tf.int32),
             tf.constant(language, tf.int32),
@@ -54,6 +65,7 @@ class ItemTable:
         """The rows at `index` (...), as the content tower takes them."""
         return {
             "text": tf.gather(self.text, index),
+            "image": tf.gather(self.image, index),
             "category": tf.gather(self.category, index),
             "tags": tf.gather(self.tags, index),
             "language": tf.gather(self.language, index),

@@ -42,6 +42,7 @@ class TextTop(keras.layers.Layer):
             raise ValueError(f"the backbone has layers 0 to {count - 1}, not {cut}")
         self.cut, self.lora_rank = cut, lora_rank
         self.blocks = list(encoder.backbone.transformer_layers[cut:])
+        self.attention = encoder.attention
         if lora_rank is not None:
             for block in self.blocks:
                 for layer in block._flatten_layers():
@@ -52,7 +53,9 @@ class TextTop(keras.layers.Layer):
         self.built = True
 
     def thaw(self, first: int | None) -> None:
-        """Train layers `first` and above, and freeze the rest; None freezes all."""
+        """Train layers `first` and above, and freeze the rest; None freezes all. Attention over tokens is on top."""
+        if self.attention is not None:
+            self.attention.trainable = first is not None
         for number, block in enumerate(self.blocks, start=self.cut):
             thawed = first is not None and number >= first
             block.trainable = thawed

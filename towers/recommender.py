@@ -10,9 +10,10 @@ import numpy as np
 
 from towers.behaviour import BehaviourTower
 from towers.content import ContentTower
+from towers.image import ImageEncoder
 from towers.runtime import tf
 from towers.served_ranker import ServedRanker
-from towers.text import TextEncoder, join_fields
+from towers.text import Fields, TextEncoder, encode_fields
 
 _REQUEST = {
     "history_ids": tf.TensorSpec([None, None], tf.string, name="history_ids"),
@@ -28,7 +29,7 @@ _SIGNALS = ("age_seconds", "dwell_seconds", "scroll_depth")
 _ITEM = {
     **{
         name: tf.TensorSpec([None], tf.string, name=name)
-        for name in ("item_id", "title", "body", "language", "category")
+        for name in ("item_id", "title", "body", "language", "category", "image")
     },
     "tags": tf.TensorSpec([None, None], tf.string, name="tags"),
 }
@@ -37,6 +38,7 @@ _ITEM = {
 class Recommender(tf.Module):
     """Both towers, their vocabularies, the tokeniser and an exact index of N items, as four signatures.
 
+    An image is the bytes of a JPEG or PNG file, which are decoded in the graph; "" is none.
     An id, category, language or device that is not known counts as not given. Padding is "" for strings and 0 for
     numbers, and may stand anywhere in a row. A history is oldest first; its last H known events are used. The time of
     a request, `time_seconds`, is in whole seconds since 1970 (UTC); 0 is unknown.
@@ -44,6 +46,8 @@ class Recommender(tf.Module):
     Args:
         content, behaviour: The trained towers.
         encoder: Text encoder, or None where the content tower uses no text.
+        image_encoder: Image encoder, or None where it uses no images.
+        fields: How title and body are read.
         item_ids: (N,) ids, sorted: among equal scores the smaller id comes first.
         embeddings: (N, D) the content tower's embeddings of these items.
         on_offer: (N,) bool, which of them may be recommended; the others only serve histories and `rank`.
@@ -60,6 +64,8 @@ class Recommender(tf.Module):
         behaviour: BehaviourTower,
         encoder: TextEncoder | None,
         *,
+        image_encoder: ImageEncoder | None = None,
+        fields: Fields = "joined",
         item_ids: Sequence[str],
         embeddings: np.ndarray,
         on_offer: np.ndarray,
@@ -77,11 +83,12 @@ class Recommender(tf.Module):
         if len(item_ids) != len(embeddings) or not len(item_ids):
             raise ValueError("the index needs one embedding per item, and at least one item")
         # Out of tf.Module's sight: it would save every weight of a Keras layer a second time.
-        self._towers = SimpleNamespace(content=content, behaviour=behaviour, encoder=encoder)
+        self._towers = SimpleNamespace(content=content, behaviour=behaviour, text=encoder, image=image_encoder)
+        self._fields = fields
         self._history, self._tags = history, tags_kept
         self.top_k = min(top_k, len(item_ids))
         self.ranker = ranker
-        layers = [layer for layer in (content, behaviour, encoder) if layer is not None]
+        layers = [layer for layer in (content, behaviour, encoder, image_encoder) if layer is not None]
         # tf.Module finds tf.Variables only; Keras 3 wraps them.
         self.weights = [weight.value for layer in layers for weight in layer.weights]
         padded = np.concatenate([np.zeros((1, embeddings.shape[1]), np.float32), embeddings])
@@ -117,15 +124,17 @@ class Recommender(tf.Module):
         return {"embedding": self._user(request)}
 
     def embed_items(self, **item: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Title, body, language, category, tags (B, T) and, where there is one, id (B,) to `embedding` (B, D)."""
+        """What is known of items, (B,) and `tags` (B, T), to `embedding` (B, D)."""
         inputs = {
             "category": self.vocabularies["category"].lookup(item["category"]),
             "tags": _first_distinct(self.vocabularies["tags"].lookup(item["tags"]), self._tags),
             "language": self.vocabularies["language"].lookup(item["language"]),
             "item": self.vocabularies["item"].lookup(item["item_id"]),
         }
-        if self._towers.encoder is not None:
-            inputs["text"] = self._towers.encoder.encode(join_fields(item["title"], item["body"]))
+        if self._towers.text is not None:
+            inputs["text"] = encode_fields(self._towers.text, self._fields, item["title"], item["body"])
+        if self._towers.image is not None:
+            inputs["image"] = self._towers.image.encode(item["image"])
         return {"embedding": self._towers.content(inputs, training=False)}
 
     def recommend(self, **request: tf.Tensor) -> dict[str, tf.Tensor]:

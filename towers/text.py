@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from towers.runtime import keras, keras_hub, tf
+
+Pooling: TypeAlias = Literal["mean", "cls", "attention"]
+Fields: TypeAlias = Literal["joined", "title", "separate"]
 
 
 class TextEncoder(keras.layers.Layer):
     """A keras-hub backbone whose last hidden states are pooled to one vector a text.
 
-    The vector is the mean of the hidden states over the tokens that are not padding, or the first token's, scaled to
-    unit length (Sentence-BERT, Reimers and Gurevych 2019).
+    The vector is the mean of the hidden states over the tokens that are not padding, or the first token's, or their sum
+    weighted by additive attention with one learned query (Yang et al. 2016), scaled to unit length (Sentence-BERT,
+    Reimers and Gurevych 2019). The query starts at zero: before it is trained, attention is the mean.
 
     The transformer's layers can be run in two parts, `lower` and `upper`, so that what is below a frozen layer need be
     computed only once for each text.
 
-    Does not encode title and body apart: `join_fields` makes one text of them. Does not download anything where the
+    Does not know of title and body: `encode_fields` does. Does not download anything where the
     preset is a folder.
 
     Args:
         preset: A folder or name that keras-hub's `from_preset` takes.
         max_tokens: L, tokens kept of a text, the two special ones included.
-        pooling: "mean", or "cls" for the first token, which suits presets that were trained that way.
+        pooling: "mean"; "cls" for the first token, which suits presets that were trained that way; "attention", which
+            has to be trained.
 
     Call arguments: a dict of `token_ids` and `padding_mask` (B, L) as `tokenize` returns it. Returns: (B, D) float32.
 
@@ -32,9 +37,7 @@ class TextEncoder(keras.layers.Layer):
         TensorShape([1, 128])
     """
 
-    def __init__(
-        self, preset: str, max_tokens: int, *, pooling: Literal["mean", "cls"] = "mean", **kwargs: Any
-    ) -> None:
+    def __init__(self, preset: str, max_tokens: int, *, pooling: Pooling = "mean", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.preset = preset
         self.pooling = pooling
@@ -49,6 +52,7 @@ class TextEncoder(keras.layers.Layer):
         self.preprocessor = preprocessor
         self.backbone = keras_hub.models.Backbone.from_preset(preset)
         self.width: int = _hidden_states(self.backbone.output).shape[-1]
+        self.attention = TokenAttention(self.width) if pooling == "attention" else None
 
     def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """(B,) strings to token ids and masks (B, L); runs in a graph."""
@@ -61,6 +65,8 @@ class TextEncoder(keras.layers.Layer):
         """Hidden states of a text's tokens to its vector (B, D), of unit length."""
         if self.pooling == "cls":
             return tf.math.l2_normalize(states_BxLxD[:, 0], axis=-1)
+        if self.attention is not None:
+            return tf.math.l2_normalize(self.attention(states_BxLxD, mask_BxL), axis=-1)
         mask_BxLx1 = tf.cast(mask_BxL, states_BxLxD.dtype)[:, :, None]
         mean_BxD = tf.reduce_sum(states_BxLxD * mask_BxLx1, axis=1) / tf.reduce_sum(mask_BxLx1, axis=1)
         return tf.math.l2_normalize(mean_BxD, axis=-1)
@@ -93,9 +99,44 @@ class TextEncoder(keras.layers.Layer):
         return self({name: value[:, :longest] for name, value in tokens.items()}) * known_Bx1
 
 
+class TokenAttention(keras.layers.Layer):
+    """Sum of tokens (B, L, D) weighted by the softmax of `query . tanh(W token + b)`; starts as the mean."""
+
+    def __init__(self, width: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.keys = keras.layers.Dense(width, activation="tanh")
+        self.keys.build((None, None, width))
+        self.query = self.add_weight(name="query", shape=(width,), initializer="zeros")
+        self.built = True
+
+    def call(self, states_BxLxD: tf.Tensor, mask_BxL: tf.Tensor) -> tf.Tensor:
+        score_BxL = tf.linalg.matvec(self.keys(states_BxLxD), self.query)
+        score_BxL = tf.where(tf.cast(mask_BxL, tf.bool), score_BxL, score_BxL.dtype.min)
+        return tf.linalg.matvec(states_BxLxD, tf.nn.softmax(score_BxL), transpose_a=True)
+
+
+def encode_fields(encoder: TextEncoder, fields: Fields, title: tf.Tensor, body: tf.Tensor) -> tf.Tensor:
+    """Title and body (B,) strings to the text vector (B, F * D) of an item: of both as one text, of the title alone, or
+    of each, end to end."""
+    match fields:
+        case "joined":
+            return encoder.encode(join_fields(title, body))
+        case "title":
+            return encoder.encode(tf.strings.strip(title))
+        case "separate":
+            return join_vectors(encoder.encode(tf.strings.strip(title)), encoder.encode(tf.strings.strip(body)))
+    raise ValueError(f"{fields!r} is no way to read title and body")
+
+
 def join_fields(title: tf.Tensor, body: tf.Tensor) -> tf.Tensor:
     """Title and body (B,) as the one text that the encoder reads."""
     return tf.strings.strip(tf.strings.join([title, body], separator=" "))
+
+
+def join_vectors(title_BxD: tf.Tensor, body_BxD: tf.Tensor) -> tf.Tensor:
+    """The vectors of title and body end to end (B, 2 D), so scaled that their sum has unit length."""
+    length_Bx1 = tf.norm(title_BxD + body_BxD, axis=1, keepdims=True)
+    return tf.math.divide_no_nan(tf.concat([title_BxD, body_BxD], axis=1), length_Bx1)
 
 
 def _hidden_states(output: Any) -> Any:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from towers.behaviour import BehaviourTower
 from towers.content import ContentTower
 from towers.features import ItemTable
 from towers.finetuning import TextTop
+from towers.image import ImageEncoder
 from towers.runtime import keras, tf, tfrs
+
+# By name of a vector: rows of the item table (U,), and their vectors (U, T) of this step.
+Fresh: TypeAlias = dict[str, tuple[tf.Tensor, tf.Tensor]]
 
 # What the behaviour tower is given as the batch has it.
 _BEHAVIOUR = ("age_seconds", "dwell_seconds", "scroll_depth", "language", "device", "time_seconds")
@@ -25,15 +29,16 @@ class TwoTower(keras.Model):
 
     A row with no shown negatives adds nothing to the second loss, so interaction logs without impressions work too.
 
-    Items come from an `ItemTable` of text vectors that were encoded once. With a `text_top`, the items that a batch
-    names in `encoded` are encoded by it, each once however often it occurs, and gradients reach its thawed layers; all
-    others keep the vector of the table.
+    Items come from an `ItemTable` of vectors that were encoded once. With a `text_top`, the items that a batch names in
+    `encoded` are encoded by it, each once however often it occurs, and gradients reach its thawed layers; all others
+    keep the vector of the table. The same holds of an `image_encoder` and the items in `pictured`.
 
     Args:
         content: Candidate tower.
         behaviour: Query tower.
         items: What is known of each item of the catalogue.
         text_top: The upper layers of the text encoder, where they are fine-tuned.
+        image_encoder: The image encoder, where it is fine-tuned.
         in_batch_weight, shown_weight: Weights of the two losses.
 
     Call arguments: a dict with
@@ -44,6 +49,7 @@ class TwoTower(keras.Model):
         positives that are this item. Only `call` without a loss works without these three.
         `encoded` (U,) int32, `states` (T, D) float32, `lengths` (U,) int32: with a `text_top` in training, the items to
         encode and their hidden states, as `pipelines.text_states` gives them.
+        `pictured` (U,) int32, `pixels` (U, S, S, 3) uint8: with an `image_encoder` in training, likewise.
     Returns: the users' embeddings (B, D); in training with `encoded`, also what was encoded.
     """
 
@@ -54,6 +60,7 @@ class TwoTower(keras.Model):
         items: ItemTable,
         *,
         text_top: TextTop | None = None,
+        image_encoder: ImageEncoder | None = None,
         in_batch_weight: float = 1.0,
         shown_weight: float = 1.0,
         **kwargs: Any,
@@ -65,6 +72,7 @@ class TwoTower(keras.Model):
         self.behaviour = behaviour
         self.items = items
         self.text_top = text_top
+        self.image_encoder = image_encoder
         self.in_batch_weight = in_batch_weight
         self.shown_weight = shown_weight
         # One graph for all callers; a new one per caller would be traced again and again.
@@ -74,29 +82,26 @@ class TwoTower(keras.Model):
 
     def build(self, shapes: dict[str, Any]) -> None:
         """Make all weights; `shapes` needs only that of `history`, (B, H)."""
-        self.content.build({"text": (None, self.items.text.shape[-1])})
+        self.content.build({"text": (None, self.items.text.shape[-1]), "image": (None, self.items.image.shape[-1])})
         self.behaviour.build({"history": (*shapes["history"], self.content.width)})
 
-    def embed_items(
-        self, index: tf.Tensor, training: bool = False, fresh: tuple[tf.Tensor, tf.Tensor] | None = None
-    ) -> tf.Tensor:
+    def embed_items(self, index: tf.Tensor, training: bool = False, fresh: Fresh | None = None) -> tf.Tensor:
         """Rows of the item table (...) to embeddings (..., D); row 0, the padding, is the zero vector.
 
         Args:
-            fresh: Rows (U,) and their new text vectors (U, T), which count instead of the table's.
+            fresh: Vectors that count instead of the table's.
         """
-        known = tf.cast(index > 0, tf.float32)[..., None]
+        present = index > 0
         inputs = self.items.gather(index)
-        if fresh is not None:
-            rows_U, vectors_UxT = fresh
+        for name, (rows_U, vectors_UxT) in (fresh or {}).items():
             places = tf.range(1, tf.shape(rows_U)[0] + 1)
             place = tf.gather(tf.scatter_nd(rows_U[:, None], places, [self.items.rows]), index)
             renewed = tf.gather(vectors_UxT, tf.maximum(place - 1, 0))
-            inputs["text"] = tf.where((place > 0)[..., None], renewed, inputs["text"])
-        return self.content(inputs, training=training) * known
+            inputs[name] = tf.where((place > 0)[..., None], renewed, inputs[name])
+        return self.content(inputs, present, training=training) * tf.cast(present, tf.float32)[..., None]
 
     def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> Any:
-        fresh = self._encode(batch, training) if training else None
+        fresh = self._encode(batch) if training else {}
         user_BxD = self.behaviour(
             {
                 "history": self.embed_items(batch["history"], training=training, fresh=fresh),
@@ -106,12 +111,16 @@ class TwoTower(keras.Model):
             training=training,
         )
         # The loss needs the same vectors: an article is encoded once a step.
-        return user_BxD if fresh is None else (user_BxD, fresh)
+        return (user_BxD, fresh) if fresh else user_BxD
 
-    def _encode(self, batch: dict[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, tf.Tensor] | None:
-        if self.text_top is None or "encoded" not in batch:
-            return None
-        return batch["encoded"], self.text_top(batch["states"], batch["lengths"], training=training)
+    def _encode(self, batch: dict[str, tf.Tensor]) -> Fresh:
+        """What a training step encodes itself."""
+        fresh = {}
+        if self.text_top is not None and "encoded" in batch:
+            fresh["text"] = batch["encoded"], self.text_top(batch["states"], batch["lengths"], training=True)
+        if self.image_encoder is not None and "pictured" in batch:
+            fresh["image"] = batch["pictured"], self.image_encoder(batch["pixels"], training=True)
+        return fresh
 
     def compute_loss(
         self,
@@ -123,7 +132,7 @@ class TwoTower(keras.Model):
     ) -> tf.Tensor:
         """Mean loss per row of the batch. `x` is the batch and `y_pred` what `call` returned."""
         batch = x
-        user_BxD, fresh = y_pred if isinstance(y_pred, tuple) else (y_pred, None)
+        user_BxD, fresh = y_pred if isinstance(y_pred, tuple) else (y_pred, {})
         positive_BxD = self.embed_items(batch["positive"], training=training, fresh=fresh)
         rows = tf.cast(tf.shape(user_BxD)[0], tf.float32)
         loss = tf.constant(0.0)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipelines.data import schema
 from pipelines.data.dataset import Dataset
+from pipelines.data.item_images import ItemImages
 
 _LONG_AGO, _NEVER = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
@@ -34,6 +35,7 @@ class Catalogue:
     tags: np.ndarray  # of lists
     published_at: np.ndarray
     removed_at: np.ndarray
+    images: ItemImages
 
     @classmethod
     def load(cls, dataset: Dataset) -> Catalogue:
@@ -56,8 +58,9 @@ class Catalogue:
             # The events have no times to compare with: everything is published, and what has been removed is gone.
             published = np.full(len(table), _LONG_AGO)
             removed = np.where(pc.is_null(table["removed_at"]).to_numpy(), _NEVER, _LONG_AGO)
+        ids = _strings(table["item_id"])
         return cls(
-            _strings(table["item_id"]),
+            ids,
             _strings(table["title"]),
             _strings(table["body"]),
             _strings(table["language"]),
@@ -65,6 +68,7 @@ class Catalogue:
             _lists(table["tags"]),
             published,
             removed,
+            ItemImages(dataset.items, ids),
         )
 
     def __len__(self) -> int:
@@ -79,6 +83,13 @@ class Catalogue:
         """
         moment = np.asarray(at)[..., None]
         return (self.published_at <= (moment if published_by is None else published_by)) & (moment < self.removed_at)
+
+    def texts(self, fields: str) -> list[np.ndarray]:
+        """What the text encoder reads of each item, (N,) for every field of a recipe's `features.text.fields`."""
+        if fields == "joined":
+            return [self.text]
+        title, body = (np.array([text.strip() for text in texts], object) for texts in (self.title, self.body))
+        return [title] if fields == "title" else [title, body]
 
     @cached_property
     def text(self) -> np.ndarray:

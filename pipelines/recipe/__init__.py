@@ -1,8 +1,8 @@
 """A recipe: one typed file from which a run can be repeated."""
 
 from pipelines.recipe.file import Recipe
-from pipelines.recipe.inputs import Data, Features, Split, Text
-from pipelines.recipe.learning import FineTuning, Stage, Training
+from pipelines.recipe.inputs import Data, Features, Image, Split, Text
+from pipelines.recipe.learning import FineTuning, ImageTuning, Stage, Training
 from pipelines.recipe.model import Export, Ranking, Towers
 
 __all__ = [
@@ -10,6 +10,8 @@ __all__ = [
     "Export",
     "Features",
     "FineTuning",
+    "Image",
+    "ImageTuning",
     "Ranking",
     "Recipe",
     "Split",

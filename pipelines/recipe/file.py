@@ -11,7 +11,7 @@ from pydantic import ValidationError, model_validator
 
 from pipelines.errors import BadInput
 from pipelines.recipe.inputs import Data, Features
-from pipelines.recipe.learning import FineTuning, Training
+from pipelines.recipe.learning import FineTuning, ImageTuning, Training
 from pipelines.recipe.model import Export, Ranking, Towers
 from pipelines.recipe.section import Section
 
@@ -40,20 +40,31 @@ class Recipe(Section):
     features: Features = Features()
     towers: Towers = Towers()
     fine_tuning: FineTuning | None = None
+    image_tuning: ImageTuning | None = None
     training: Training = Training()
     ranking: Ranking | None = None
     export: Export = Export()
 
     @model_validator(mode="after")
     def _schedule_trains(self) -> Recipe:
-        if self.fine_tuning is None:
-            return self
-        if self.features.text is None:
-            raise ValueError("fine_tuning needs features.text")
-        late = self.fine_tuning.stages[-1].epoch
-        if late > self.training.epochs:
-            raise ValueError(f"fine_tuning thaws layers in epoch {late}, but training.epochs is {self.training.epochs}")
+        text = self.features.text
+        if text is not None and text.pooling == "attention" and self.fine_tuning is None:
+            raise ValueError("features.text.pooling: attention is learned, so it needs fine_tuning")
+        if self.fine_tuning is not None:
+            if text is None:
+                raise ValueError("fine_tuning needs features.text")
+            if text.fields == "separate":
+                raise ValueError("fine_tuning encodes one text an item: set features.text.fields to joined or title")
+            self._check_epoch("fine_tuning", self.fine_tuning.stages[-1].epoch)
+        if self.image_tuning is not None:
+            if self.features.image is None:
+                raise ValueError("image_tuning needs features.image")
+            self._check_epoch("image_tuning", self.image_tuning.epoch)
         return self
+
+    def _check_epoch(self, section: str, last: int) -> None:
+        if last > self.training.epochs:
+            raise ValueError(f"{section} thaws layers in epoch {last}, but training.epochs is {self.training.epochs}")
 
     @classmethod
     def load(cls, path: Path | str) -> Recipe:

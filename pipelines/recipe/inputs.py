@@ -38,11 +38,20 @@ class Data(Section):
 class Text(Section):
     preset: str = Field("minilm", description="`minilm`, a preset folder, or a name that keras-hub knows")
     max_tokens: int = Field(64, ge=4, le=512, description="tokens kept of title and body")
-    pooling: Literal["mean", "cls"] = "mean"
+    pooling: Literal["mean", "cls", "attention"] = Field("mean", description="attention is learned by fine_tuning")
+    fields: Literal["joined", "title", "separate"] = Field(
+        "joined", description="title and body as one text, the title alone, or a vector and a projection for each"
+    )
+
+
+class Image(Section):
+    preset: str = Field(description="a folder, or a name that keras-hub knows, such as efficientnet_b0_ra_imagenet")
+    size: int = Field(128, ge=16, le=1024, description="pixels of a side to which images are cropped and resized")
 
 
 class Features(Section):
     text: Text | None = Text()
+    image: Image | None = None
     category: bool = True
     tags: bool = Field(False, description="an embedding for each tag, added up")
     language: bool = True
@@ -53,6 +62,6 @@ class Features(Section):
 
     @model_validator(mode="after")
     def _something(self) -> Features:
-        if self.text is None and not (self.category or self.tags or self.item_id):
-            raise ValueError("one of text, category, tags and item_id must be in use")
+        if self.text is None and self.image is None and not (self.category or self.tags or self.item_id):
+            raise ValueError("one of text, image, category, tags and item_id must be in use")
         return self

@@ -70,3 +70,17 @@ class FineTuning(Section):
         """The lowest layer that is trained in an epoch; None before the first stage."""
         thawed = [layer for stage in self.stages if stage.epoch <= epoch for layer in stage.layers]
         return min(thawed, default=None)
+
+
+class ImageTuning(Section):
+    """When the image encoder thaws, as a whole, and how fast it learns."""
+
+    epoch: int = Field(1, ge=1, description="from which on it is trained")
+    learning_rate: float = Field(1e-4, gt=0)
+    batch_norm: bool = Field(
+        False, description="renew the statistics of batch normalisation; for weights that are not pretrained"
+    )
+    augment: bool = Field(True, description="mirror and move the images of training steps")
+    encode: Literal["candidates", "all"] = Field(
+        "candidates", description="histories keep the vectors of the epoch before, or are encoded in every step too"
+    )

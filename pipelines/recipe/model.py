@@ -16,6 +16,11 @@ class Towers(Section):
     )
     dropout: Share = 0.2
     id_dropout: Share = 0.1
+    hidden: tuple[Annotated[int, Field(ge=4, le=2048)], ...] = Field(
+        (),
+        strict=False,
+        description="widths of hidden layers with batch normalisation, over the sum of an item's inputs",
+    )
     history_encoder: Literal["mean", "cnn", "lstm", "gru", "attention", "transformer"] = "gru"
     history_units: int = Field(64, ge=4, le=1024)
     history_layers: int = Field(2, ge=1, le=12, description="of cnn and transformer")

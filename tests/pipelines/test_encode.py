@@ -53,7 +53,7 @@ def test_a_catalogue_is_read_as_the_served_graph_reads_it(text: Text, dataset_fo
 
 
 def test_a_folder_that_is_no_preset_is_told(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="is not a text preset that keras-hub can load"):
+    with pytest.raises(BadInput, match="is no text preset that keras-hub can load"):
         load_encoder(Text(preset=str(tmp_path), max_tokens=12))
 
 

@@ -55,7 +55,7 @@ def test_signatures_are_the_four_of_the_design(model_folder: Path) -> None:
         "recommend": recommend,
         "serving_default": recommend,
         "rank": [sorted([*history, "candidate_ids"]), ["scores"]],
-        "embed_items": [["body", "category", "item_id", "language", "tags", "title"], ["embedding"]],
+        "embed_items": [["body", "category", "image", "item_id", "language", "tags", "title"], ["embedding"]],
         "embed_users": [history, ["embedding"]],
     }
 

@@ -112,7 +112,14 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path, content: str) -> None:
         ("features: {category: 1}", "features.category: input should be a valid boolean"),
         (
             "features: {text: null, category: false, item_id: false}",
-            "one of text, category, tags and item_id must be in use",
+            "one of text, image, category, tags and item_id must be in use",
+        ),
+        ("features: {image: {size: 64}}", "features.image.preset: "),
+        ("features: {text: {pooling: attention}}", "attention is learned, so it needs fine_tuning"),
+        ("image_tuning: {epoch: 1}", "image_tuning needs features.image"),
+        (
+            "{features: {image: {preset: p}}, image_tuning: {epoch: 9}, training: {epochs: 8}}",
+            "image_tuning thaws layers in epoch 9, but training.epochs is 8",
         ),
         ("towers: {history_encoder: rnn}", "towers.history_encoder: "),
         ("towers: {history_encoder: transformer, history_units: 6, history_heads: 4}", "a multiple of history_heads"),

@@ -77,8 +77,32 @@ def test_a_kept_projection_is_not_trainable() -> None:
     assert "category_table" in names
 
 
+def test_an_image_adds_nothing_untrained_beside_text_and_everything_without() -> None:
+    image = np.random.default_rng(3).normal(size=(5, 6)).astype(np.float32)
+    given = {**inputs(), "image": tf.constant(image)}
+    both = ContentTower(6, use_image=True)
+    np.testing.assert_allclose(both(given).numpy(), given["text"].numpy(), atol=1e-6)
+    both.change["image"].assign(tf.eye(6))
+    np.testing.assert_allclose(both(given).numpy(), given["text"].numpy() + image, atol=1e-6)
+    alone = ContentTower(6, use_text=False, use_image=True, train_projection=False)
+    np.testing.assert_allclose(alone(given).numpy(), image, atol=1e-6)
+    assert {weight.name for weight in alone.trainable_weights} == {"image_projection_change"}
+
+
+def test_fields_are_added_up_untrained() -> None:
+    rng = np.random.default_rng(4)
+    title, body = (tf.constant(rng.normal(size=(3, 6)).astype(np.float32)) for _ in range(2))
+    found = ContentTower(6, fields=2)({"text": tf.concat([title, body], 1)}).numpy()
+    np.testing.assert_allclose(found, (title + body).numpy(), atol=1e-6)
+
+
+def test_untrained_hidden_layers_change_nothing() -> None:
+    given = inputs()
+    np.testing.assert_allclose(full_tower(hidden=(8, 4))(given).numpy(), given["text"].numpy(), atol=1e-6)
+
+
 def test_a_tower_without_inputs_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one of text, category, tags and id"):
+    with pytest.raises(ValueError, match="at least one of text, image, category, tags and id"):
         ContentTower(6, use_text=False, languages=3)
 
 

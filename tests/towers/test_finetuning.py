@@ -133,7 +133,7 @@ def test_what_is_not_encoded_keeps_the_vector_of_the_table(deep_preset: str) -> 
     whole = built.text_top.encoder.value
     built.items.text.assign(tf.random.stateless_normal(built.items.text.shape, [1, 2]))
     fresh = tf.constant([4, 2]), whole.encode(tf.constant([TEXTS[4], TEXTS[2]]))
-    found = built.embed_items(tf.constant([[0, 1], [2, 4]]), fresh=fresh).numpy()
+    found = built.embed_items(tf.constant([[0, 1], [2, 4]]), fresh={"text": fresh}).numpy()
     np.testing.assert_array_equal(found[0, 0], 0)
     np.testing.assert_allclose(found[0, 1], built.items.text.numpy()[1], atol=1e-6)
     np.testing.assert_allclose(found[1], whole.encode(tf.constant([TEXTS[2], TEXTS[4]])).numpy(), atol=1e-5)

@@ -170,7 +170,7 @@ def test_weights_are_saved_once(served: Recommender) -> None:
     names = [id(variable.handle) for variable in served.variables]
     assert len(names) == len(set(names))
     layers = sum(
-        len(layer.weights) for layer in (served._towers.content, served._towers.behaviour, served._towers.encoder)
+        len(layer.weights) for layer in (served._towers.content, served._towers.behaviour, served._towers.text)
     )
     assert len(names) == layers + 3
 
@@ -219,7 +219,7 @@ def two_stage(served: Recommender) -> Recommender:
     return Recommender(
         served._towers.content,
         served._towers.behaviour,
-        served._towers.encoder,
+        served._towers.text,
         **settings,
         embeddings=served.embeddings.numpy()[1:],
         on_offer=served.on_offer.numpy()[1:],

@@ -5,7 +5,7 @@ import pytest
 
 from pipelines.presets import locate_preset
 from towers.runtime import keras_hub, tf
-from towers.text import TextEncoder, join_fields
+from towers.text import TextEncoder, TokenAttention, encode_fields, join_fields
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,30 @@ def test_tokenisation_runs_inside_a_graph(encoder: TextEncoder) -> None:
 @pytest.mark.parametrize(("title", "body", "text"), [("a", "b", "a b"), ("a", "", "a"), ("", "b", "b"), ("", "", "")])
 def test_title_and_body_become_one_text(title: str, body: str, text: str) -> None:
     assert join_fields(tf.constant([title]), tf.constant([body])).numpy()[0].decode() == text
+
+
+def test_untrained_attention_is_the_mean_and_padding_never_counts(encoder: TextEncoder) -> None:
+    attention = TokenAttention(16)
+    states = np.random.default_rng(0).normal(size=(2, 5, 16)).astype(np.float32)
+    mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    means = [states[0, :3].mean(axis=0), states[1].mean(axis=0)]
+    np.testing.assert_allclose(attention(states, mask).numpy(), means, atol=1e-6)
+    attention.query.assign(np.random.default_rng(1).normal(size=16))
+    found = attention(states, mask).numpy()
+    assert np.abs(found - means).max() > 0.05
+    other = states.copy()
+    other[0, 3:] = 9.0
+    np.testing.assert_allclose(attention(other, mask).numpy()[0], found[0], atol=1e-6)
+
+
+def test_every_way_to_read_title_and_body(encoder: TextEncoder) -> None:
+    title, body = tf.constant(["storm", "goal", ""]), tf.constant(["harbour", "", ""])
+    joined, alone, both = (encode_fields(encoder, way, title, body).numpy() for way in ("joined", "title", "separate"))
+    np.testing.assert_allclose(joined, encoder.encode(tf.constant(["storm harbour", "goal", ""])).numpy(), atol=1e-6)
+    np.testing.assert_allclose(alone, encoder.encode(title).numpy(), atol=1e-6)
+    assert both.shape == (3, 32)
+    np.testing.assert_allclose(np.linalg.norm(both[:, :16] + both[:, 16:], axis=1), [1, 1, 0], atol=1e-5)
+    np.testing.assert_allclose(both[1], np.r_[alone[1], np.zeros(16)], atol=1e-6)
 
 
 def test_minilm_tells_topics_apart() -> None:

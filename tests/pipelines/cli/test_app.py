@@ -18,7 +18,7 @@ from pipelines.cli.app import run
 from pipelines.data.dataset import Dataset
 from pipelines.data.sources import table as table_source
 from pipelines.errors import BadInput
-from pipelines.run import Vocabulary
+from pipelines.vocabulary import Vocabulary
 
 Make = Callable[..., Dataset]
 EVENTS = "user_id,item_id,at\nu,a,1\nu,b,2\n"

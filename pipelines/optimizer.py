@@ -1,0 +1,59 @@
+"""The optimizer of a training run, and what it is to know of from the start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipelines.recipe import Recipe
+
+
+class Tuner(Protocol):
+    """Trains an encoder, or a part of one, while the two-tower model trains."""
+
+    def thaw(self, thawed: bool) -> None:
+        """Make all that is ever trained trainable, or freeze it."""
+
+    def begin(self, epoch: int) -> None:
+        """Thaw what the schedule thaws in this epoch."""
+
+    def add_to(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The batch with what its step encodes."""
+
+    def end(self) -> None:
+        """Renew the vectors of all items after an epoch."""
+
+    def renew(self) -> None:
+        """Encode all items with the weights as they are."""
+
+
+def ever_trained(model: Any, tuners: Sequence[Tuner]) -> list[Any]:
+    """All weights that are trained at some time: an optimizer must know them from the start."""
+    for tuner in tuners:
+        tuner.thaw(True)
+    found = list(model.trainable_variables)
+    for tuner in tuners:
+        tuner.thaw(False)
+    return found
+
+
+def optimizer_for(recipe: Recipe, model: Any) -> Any:
+    """AdamW as the recipe has it, with the encoders' layers at their own learning rates."""
+    from towers.finetuning import LayerwiseAdamW, layer_factors
+
+    settings, schedule = recipe.training, recipe.fine_tuning
+    factors: dict[str, float] = {}
+    if schedule is not None:
+        factors = layer_factors(model.text_top, schedule.learning_rate / settings.learning_rate, schedule.decay)
+    if recipe.image_tuning is not None:
+        factor = recipe.image_tuning.learning_rate / settings.learning_rate
+        factors |= {weight.path: factor for weight in model.image_encoder.weights}
+    return LayerwiseAdamW(
+        settings.learning_rate,
+        warmup_steps=schedule.warmup_steps if schedule else 0,
+        factor=lambda path: factors.get(path, 1.0),
+        weight_decay=settings.weight_decay,
+        without_decay=("bias", "scale", "coefficients", "gamma", "beta"),
+    )
