@@ -86,9 +86,9 @@ def _judge(folder: Path, classes: dict[str, int]) -> str:
     best = np.argsort(-ranker.catalogue(queries, np.tile(new, (len(users), 1))), axis=1)[:, :10]
     liked = np.array([int(name[-3:]) % len(set(label)) for name in log.user_ids])
     lines = {
-        "raw pixels, logistic regression": _accuracy(_pixels(data.catalogue.images), label, new),
-        "untrained encoder, logistic regression": _accuracy(_untrained(folder, data.catalogue.images), label, new),
-        "image tower, logistic regression": _accuracy(ranker.items, label, new),
+        "raw pixels, ridge classifier": _accuracy(_pixels(data.catalogue.images), label, new),
+        "untrained encoder, ridge classifier": _accuracy(_untrained(folder, data.catalogue.images), label, new),
+        "image tower, ridge classifier": _accuracy(ranker.items, label, new),
     }
     found = [f"{name:40} {share:.3f} of {int(new.sum())} new images in their class" for name, share in lines.items()]
     share = float((label[best] == liked[:, None]).mean())
@@ -150,13 +150,10 @@ def _untrained(folder: Path, images: Any) -> np.ndarray:
 
 
 def _accuracy(vectors: np.ndarray, label: np.ndarray, new: np.ndarray) -> float:
-    """Of a linear classifier fitted on the old images, its regularisation chosen by cross-validation among them."""
-    from sklearn.linear_model import LogisticRegressionCV
+    """Of a linear classifier fitted on the old images, its regularisation chosen by leave-one-out among them."""
+    from sklearn.linear_model import RidgeClassifierCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(
-        StandardScaler(),
-        LogisticRegressionCV(Cs=np.logspace(-5, 1, 7), cv=3, max_iter=300, l1_ratios=(0,), use_legacy_attributes=False),
-    )
+    model = make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(-1, 6, 15)))
     return float(model.fit(vectors[~new], label[~new]).score(vectors[new], label[new]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.artefacts import atomic_file
 from pipelines.data.dataset import Dataset
-from pipelines.data.examples import NOBODY
+from pipelines.data.window import NOBODY
 from pipelines.errors import BadInput
 from pipelines.judge import Slates, unseen
 from pipelines.prepare import prepare_for

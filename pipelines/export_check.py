@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import expit
 
 from pipelines.data.catalogue import Catalogue
-from pipelines.data.examples import HistoryWindow
+from pipelines.data.window import HistoryWindow
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared
 from pipelines.rankers import Queries

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.data.examples import HistoryWindow
+from pipelines.data.window import HistoryWindow
 from pipelines.rankers import DotProduct, Queries
 
 _BATCH = 1024

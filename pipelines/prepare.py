@@ -9,9 +9,9 @@ import numpy as np
 
 from pipelines.data.catalogue import Catalogue, common, places, vocabulary
 from pipelines.data.dataset import Dataset
-from pipelines.data.examples import HistoryWindow
 from pipelines.data.histories import Behaviour, load_behaviour
-from pipelines.data.splits import Part, Parts, everything, split
+from pipelines.data.splits import Part, Parts, everything, split, split_at_random
+from pipelines.data.window import HistoryWindow
 from pipelines.errors import BadInput
 from pipelines.recipe import Recipe
 from pipelines.run import Run
@@ -50,7 +50,12 @@ def prepare(dataset: Dataset, recipe: Recipe, *, train_on_validation: bool = Fal
     on_requests = bool(len(behaviour.requests)) and recipe.data.examples != "interactions"
     if recipe.data.examples == "impressions" and not on_requests:
         raise BadInput(f"{dataset.folder} has no impressions with a request_id: set data.examples to interactions.")
-    parts = split(behaviour, recipe.data.split, on_requests=on_requests)
+    if recipe.data.split.by == "random":
+        if on_requests:
+            raise BadInput("data.split.by: random divides positives, not slates: set data.examples to interactions.")
+        behaviour, parts = split_at_random(behaviour, recipe.data.split, recipe.training.seed)
+    else:
+        parts = split(behaviour, recipe.data.split, on_requests=on_requests)
     if train_on_validation:
         parts = parts.without_validation()
     wanted, log = recipe.features, behaviour.interactions
@@ -98,7 +103,7 @@ def _window(dataset: Dataset, behaviour: Behaviour, recipe: Recipe, words: Vocab
     return HistoryWindow(
         log,
         recipe.features.history,
-        has_times=dataset.info.clock == "utc",
+        has_times=dataset.info.clock == "utc" and recipe.data.histories == "before",
         user_language=places(log.user_language, words.languages)[1:],
         devices=words.devices,
     )

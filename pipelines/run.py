@@ -147,6 +147,8 @@ def build_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue, *,
         image_encoder=_image_encoder(recipe),
         in_batch_weight=recipe.training.in_batch_weight,
         shown_weight=recipe.training.shown_weight,
+        catalogue_weight=recipe.training.catalogue_weight,
+        hard_negatives=recipe.training.hard_negatives,
     )
     model.build({"history": (None, recipe.features.history)})
     return model

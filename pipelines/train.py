@@ -86,6 +86,10 @@ def _train(recipe: Recipe, data: Prepared, scratch: Path, before: _Trained | Non
         shown_negatives=recipe.training.shown_negatives,
         max_per_user=recipe.training.max_examples_per_user,
         seed=recipe.training.seed,
+        histories=recipe.data.histories,
+        dwell_power=recipe.training.dwell_power,
+        event_dropout=recipe.training.event_dropout,
+        whole_catalogue=recipe.training.catalogue_weight > 0,
     )
     if len(examples.rows) < 2:
         raise BadInput(

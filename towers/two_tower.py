@@ -21,11 +21,16 @@ _BEHAVIOUR = ("age_seconds", "dwell_seconds", "scroll_depth", "language", "devic
 class TwoTower(keras.Model):
     """A Keras 3 model whose loss is `tfrs.tasks.Retrieval`.
 
-    The score of a user and an item is the dot product of their embeddings. Two softmax losses are added:
+    The score of a user and an item is the dot product of their embeddings. Up to three softmax losses are added:
 
     - `in_batch`: the positive against the other positives of the batch, with the logQ correction for their popularity
       (Yi et al. 2019), accidental hits removed, and items of the user's own history left out.
     - `shown`: the positive against what the same request showed and the user left (one row's own negatives only).
+    - `catalogue`: the positive against every item that the user has not read. Exact where the others are samples, at
+      the cost of embedding all N items in each step: for catalogues that last, of some ten thousand items.
+
+    With `hard_negatives`, only that many negatives of each row count, those with the highest scores; in a row of the
+    second loss, that is mostly all. A row's losses count by its weight.
 
     A row with no shown negatives adds nothing to the second loss, so interaction logs without impressions work too.
 
@@ -39,18 +44,21 @@ class TwoTower(keras.Model):
         items: What is known of each item of the catalogue.
         text_top: The upper layers of the text encoder, where they are fine-tuned.
         image_encoder: The image encoder, where it is fine-tuned.
-        in_batch_weight, shown_weight: Weights of the two losses.
+        in_batch_weight, shown_weight, catalogue_weight: Weights of the losses.
+        hard_negatives: Negatives of each row that count; None is all.
 
     Call arguments: a dict with
         `history` (B, H) int32: rows of the item table, 0 for padding; oldest first.
         `age_seconds`, `dwell_seconds`, `scroll_depth` (B, H) float32, `language`, `device` (B,) int32,
         `time_seconds` (B,) int64: as the behaviour tower takes them.
         `positive` (B,) int32, `shown` (B, M) int32 (0 for padding), `probability` (B,) float32: share of the training
-        positives that are this item. Only `call` without a loss works without these three.
+        positives that are this item, `weight` (B,) float32: of the row's losses. Only `call` without a loss works
+        without these four.
+        `read` (B, N + 1) bool: with `catalogue`, the items that are no negatives of a row.
         `encoded` (U,) int32, `states` (T, D) float32, `lengths` (U,) int32: with a `text_top` in training, the items to
         encode and their hidden states, as `pipelines.text_states` gives them.
         `pictured` (U,) int32, `pixels` (U, S, S, 3) uint8: with an `image_encoder` in training, likewise.
-    Returns: the users' embeddings (B, D); in training with `encoded`, also what was encoded.
+    Returns: the users' embeddings (B, D); in training also the vectors and embeddings that the loss is to share.
     """
 
     def __init__(
@@ -63,11 +71,13 @@ class TwoTower(keras.Model):
         image_encoder: ImageEncoder | None = None,
         in_batch_weight: float = 1.0,
         shown_weight: float = 1.0,
+        catalogue_weight: float = 0.0,
+        hard_negatives: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if in_batch_weight <= 0 and shown_weight <= 0:
-            raise ValueError("one of in_batch_weight and shown_weight must be above zero")
+        if max(in_batch_weight, shown_weight, catalogue_weight) <= 0:
+            raise ValueError("one of in_batch_weight, shown_weight and catalogue_weight must be above zero")
         self.content = content
         self.behaviour = behaviour
         self.items = items
@@ -75,10 +85,12 @@ class TwoTower(keras.Model):
         self.image_encoder = image_encoder
         self.in_batch_weight = in_batch_weight
         self.shown_weight = shown_weight
+        self.catalogue_weight = catalogue_weight
         # One graph for all callers; a new one per caller would be traced again and again.
         self.embed_users = tf.function(lambda batch: self(batch, training=False), reduce_retracing=True)
-        self._in_batch = _task(remove_accidental_hits=True)
-        self._shown = _task(remove_accidental_hits=False)
+        self._in_batch = _task(hard_negatives, remove_accidental_hits=True)
+        self._shown = _task(hard_negatives, remove_accidental_hits=False)
+        self._catalogue = _task(hard_negatives, remove_accidental_hits=False)
 
     def build(self, shapes: dict[str, Any]) -> None:
         """Make all weights; `shapes` needs only that of `history`, (B, H)."""
@@ -102,16 +114,26 @@ class TwoTower(keras.Model):
 
     def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> Any:
         fresh = self._encode(batch) if training else {}
+        all_NxD = self._all_items(fresh) if training and self.catalogue_weight > 0 else None
         user_BxD = self.behaviour(
             {
-                "history": self.embed_items(batch["history"], training=training, fresh=fresh),
+                "history": self._embed(batch["history"], training, fresh, all_NxD),
                 "present": batch["history"] > 0,
                 **{name: batch[name] for name in _BEHAVIOUR},
             },
             training=training,
         )
         # The loss needs the same vectors: an article is encoded once a step.
-        return (user_BxD, fresh) if fresh else user_BxD
+        return (user_BxD, fresh, all_NxD) if training else user_BxD
+
+    def _all_items(self, fresh: Fresh) -> tf.Tensor:
+        """(N + 1, D) embeddings of a training step."""
+        return self.embed_items(tf.range(self.items.rows), training=True, fresh=fresh)
+
+    def _embed(self, index: tf.Tensor, training: bool, fresh: Fresh, all_NxD: tf.Tensor | None) -> tf.Tensor:
+        if all_NxD is not None:
+            return tf.gather(all_NxD, index)
+        return self.embed_items(index, training=training, fresh=fresh)
 
     def _encode(self, batch: dict[str, tf.Tensor]) -> Fresh:
         """What a training step encodes itself."""
@@ -132,20 +154,26 @@ class TwoTower(keras.Model):
     ) -> tf.Tensor:
         """Mean loss per row of the batch. `x` is the batch and `y_pred` what `call` returned."""
         batch = x
-        user_BxD, fresh = y_pred if isinstance(y_pred, tuple) else (y_pred, {})
-        positive_BxD = self.embed_items(batch["positive"], training=training, fresh=fresh)
+        user_BxD, fresh, all_NxD = y_pred if isinstance(y_pred, tuple) else (y_pred, {}, None)
+        weight_B = batch["weight"]
+        positive_BxD = self._embed(batch["positive"], training, fresh, all_NxD)
         rows = tf.cast(tf.shape(user_BxD)[0], tf.float32)
         loss = tf.constant(0.0)
         if self.in_batch_weight > 0:
             loss += self.in_batch_weight * self._in_batch(
-                user_BxD, positive_BxD, sample_weight, batch["probability"], batch["positive"], unseen(batch)
+                user_BxD, positive_BxD, weight_B, batch["probability"], batch["positive"], unseen(batch)
             )
         if self.shown_weight > 0:
-            shown_NxD = self.embed_items(tf.reshape(batch["shown"], [-1]), training=training, fresh=fresh)
-            candidates_CxD = tf.concat([positive_BxD, shown_NxD], axis=0)
+            shown_CxD = self._embed(tf.reshape(batch["shown"], [-1]), training, fresh, all_NxD)
+            candidates_CxD = tf.concat([positive_BxD, shown_CxD], axis=0)
             loss += self.shown_weight * self._shown(
-                user_BxD, candidates_CxD, sample_weight, None, None, own_slate(batch["shown"])
+                user_BxD, candidates_CxD, weight_B, None, None, own_slate(batch["shown"])
             )
+        if self.catalogue_weight > 0:
+            # The positives come first, as TFRS has them; among all items they must not stand a second time.
+            candidates_CxD = tf.concat([positive_BxD, all_NxD], axis=0)
+            allowed_BxC = tf.concat([tf.eye(tf.shape(user_BxD)[0], dtype=tf.bool), others(batch)], axis=1)
+            loss += self.catalogue_weight * self._catalogue(user_BxD, candidates_CxD, weight_B, None, None, allowed_BxC)
         return loss / rows
 
 
@@ -153,6 +181,12 @@ def unseen(batch: dict[str, tf.Tensor]) -> tf.Tensor:
     """(B, B) bool: may the positive of row j be a negative of row i? Not if user i has already read it."""
     seen_BxB = tf.reduce_any(batch["history"][:, None, :] == batch["positive"][None, :, None], axis=-1)
     return tf.logical_or(tf.logical_not(seen_BxB), tf.eye(tf.shape(seen_BxB)[0], dtype=tf.bool))
+
+
+def others(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    """(B, N + 1) bool: may an item be a negative of a row? Neither padding, nor its positive, nor what was read."""
+    items = tf.range(tf.shape(batch["read"])[1])
+    return tf.logical_not(batch["read"]) & (items > 0) & (items[None] != batch["positive"][:, None])
 
 
 def own_slate(shown_BxM: tf.Tensor) -> tf.Tensor:
@@ -163,8 +197,8 @@ def own_slate(shown_BxM: tf.Tensor) -> tf.Tensor:
     return tf.concat([own_BxB, tf.reshape(own_BxBxM, [rows, -1])], axis=1)
 
 
-def _task(*, remove_accidental_hits: bool) -> Any:
-    task = tfrs.tasks.Retrieval(remove_accidental_hits=remove_accidental_hits)
+def _task(hard_negatives: int | None, *, remove_accidental_hits: bool) -> Any:
+    task = tfrs.tasks.Retrieval(num_hard_negatives=hard_negatives, remove_accidental_hits=remove_accidental_hits)
 
     # TFRS relies on AutoGraph, which Keras 3 turns off inside `fit`: a tf.function of its own brings it back.
     @tf.function

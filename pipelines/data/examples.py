@@ -2,88 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
-from pipelines.data.catalogue import places
-from pipelines.data.histories import Behaviour, Interactions
-
-NOBODY = -1
-
-
-@dataclass(frozen=True)
-class HistoryWindow:
-    """Cuts the last H events out of users' histories, oldest first and padded at the end, and adds the context.
-
-    Where a query does not say its device, it counts as the most recent one known of the user's history.
-
-    Args:
-        length: H.
-        has_times: Whether the dataset knows times; without them every age and every request's time is 0.
-        user_language: (U,) int32, places in the run's vocabulary.
-        devices: The run's vocabulary; place i is index i + 1.
-    """
-
-    interactions: Interactions
-    length: int
-    has_times: bool
-    user_language: np.ndarray
-    devices: Sequence[str] = ()
-
-    def batch(
-        self, user: np.ndarray, end: np.ndarray, at: np.ndarray, device: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
-        """Model inputs for users whose history ends at `end`, asked at `at` seconds since 1970 on `device` (str).
-
-        User `NOBODY` with a history that ends at 0 is somebody of whom nothing is known.
-
-        (B, H): `history` int32, `age_seconds`, `dwell_seconds`, `scroll_depth` float32. (B,): `language`, `device`
-        int32, `time_seconds` int64.
-        """
-        log = self.interactions
-        language = np.where(user == NOBODY, 0, self.user_language[user]) if len(self.user_language) else user * 0
-        start = np.maximum(log.user_offsets[user], end - self.length)
-        place = start[:, None] + np.arange(self.length)
-        there = place < end[:, None]
-
-        def window(values: np.ndarray) -> np.ndarray:
-            found = np.zeros(place.shape, values.dtype)
-            found[there] = values[place[there]]
-            return found
-
-        age = (at[:, None] - window(log.at)) * there if self.has_times else np.zeros(place.shape)
-        return {
-            "history": window(log.item).astype(np.int32),
-            "age_seconds": age.astype(np.float32),
-            "dwell_seconds": window(log.dwell),
-            "scroll_depth": window(log.scroll),
-            "language": language.astype(np.int32),
-            "device": self._device(user, end, device),
-            "time_seconds": (at if self.has_times else np.zeros_like(at)).astype(np.int64),
-        }
-
-    def _device(self, user: np.ndarray, end: np.ndarray, device: np.ndarray | None) -> np.ndarray:
-        if not self.devices:
-            return np.zeros(len(user), np.int32)
-        # A place of -1 is the 0 at the end: no event, no device.
-        has_events = end > self.interactions.user_offsets[user]
-        recent = self._recent_device[np.where(has_events, end - 1, -1)]
-        if device is None:
-            return recent
-        return np.where(device == "", recent, places(device, list(self.devices))[1:])
-
-    @cached_property
-    def _recent_device(self) -> np.ndarray:
-        """(E + 1,) int32: the user's most recent known device at each event, 0 for none; then a 0."""
-        log = self.interactions
-        known = np.where(log.device == "", -1, np.arange(len(log)))
-        newest = np.maximum.accumulate(known) if len(log) else known
-        found = newest >= log.user_offsets[log.user]
-        device = places(log.device, list(self.devices))[1:]
-        return np.r_[np.where(found, device[np.maximum(newest, 0)] if len(log) else 0, 0), 0].astype(np.int32)
+from pipelines.data.histories import Behaviour
+from pipelines.data.window import HistoryWindow
 
 
 class TrainingExamples:
@@ -93,6 +17,12 @@ class TrainingExamples:
         chosen: (E,) bool, the positives to train on.
         shown_negatives: M, items of the same slate that were not clicked, drawn anew each epoch.
         max_per_user: Keep at most this many of a user's positives, the newest.
+        histories: What a positive's history is: the events "before" it, or all "others" that are trained on, in an
+            order drawn anew each epoch, of which the first H count.
+        dwell_power: A positive's loss counts by (1 + its dwell in seconds) to this power, so scaled that the mean over
+            those whose dwell is known is 1; one of unknown dwell counts 1 (Yi et al. 2014, Beyond clicks).
+        event_dropout: Share of a history's events that are left out, drawn anew each epoch.
+        whole_catalogue: Add `read`, for a loss over all items.
         seed: Of the order and of the draws.
     """
 
@@ -107,8 +37,13 @@ class TrainingExamples:
         shown_negatives: int,
         max_per_user: int | None,
         seed: int,
+        histories: Literal["before", "others"] = "before",
+        dwell_power: float = 0.0,
+        event_dropout: float = 0.0,
+        whole_catalogue: bool = False,
     ) -> None:
         self.behaviour, self.window = behaviour, window
+        self.histories, self.event_dropout, self.whole_catalogue = histories, event_dropout, whole_catalogue
         self.batch_size, self.shown_negatives, self.seed = batch_size, shown_negatives, seed
         log = behaviour.interactions
         if max_per_user is not None:
@@ -116,6 +51,9 @@ class TrainingExamples:
             after_user = np.r_[np.cumsum(chosen[::-1])[::-1], 0][log.user_offsets[1:]]
             chosen = chosen & (later - after_user[log.user] < max_per_user)
         self.rows = np.flatnonzero(chosen)
+        # Rows of user u are `rows[_of_user[u] : _of_user[u + 1]]`, since the log is in order of users.
+        self._of_user = np.searchsorted(log.user[self.rows], np.arange(len(log.user_offsets)))
+        self.weight = _dwell_weights(log.dwell, self.rows, dwell_power)
         self._order: tuple[int, np.ndarray] = (-1, self.rows)
         counts = np.bincount(log.item[self.rows], minlength=items + 1)
         self.probability = (counts / max(1, counts.sum())).astype(np.float32)
@@ -134,11 +72,43 @@ class TrainingExamples:
 
     def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         log = self.behaviour.interactions
-        batch = self.window.batch(log.user[rows], log.history_end[rows], log.at[rows], log.device[rows])
+        user, end = log.user[rows], log.history_end[rows]
+        place, there = self.window.places(user, end) if self.histories == "before" else self._others(rows, rng)
+        if self.event_dropout:
+            place, there = _thinned(place, there, self.event_dropout, rng)
+        device = self.window.device(user, end, log.device[rows])
+        batch = self.window.of_events(user, place, there, log.at[rows], device)
         batch["positive"] = log.item[rows].astype(np.int32)
+        batch["weight"] = self.weight[rows]
+        if self.whole_catalogue:
+            batch["read"] = self._read(rows)
         batch["probability"] = self.probability[log.item[rows]]
         batch["shown"] = np.stack([self._shown(request, rng) for request in log.request[rows]])
         return batch
+
+    def _others(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Places (B, H) of H other positives of each row's user, and which of them there are."""
+        log = self.behaviour.interactions
+        first, end = self._of_user[log.user[rows]], self._of_user[log.user[rows] + 1]
+        most = int((end - first).max())
+        mine = first[:, None] + np.arange(max(most, self.window.length))
+        inside = mine < end[:, None]
+        place = self.rows[np.where(inside, mine, 0)]
+        key = np.where(inside & (log.item[place] != log.item[rows][:, None]), rng.random(place.shape), np.inf)
+        drawn = np.argsort(key, axis=1)[:, : self.window.length]
+        return np.take_along_axis(place, drawn, axis=1), np.isfinite(np.take_along_axis(key, drawn, axis=1))
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        """(B, N + 1) bool: items of each row's whole history."""
+        log = self.behaviour.interactions
+        if self.histories == "before":
+            row, place = log.spans(log.user_offsets[log.user[rows]], log.history_end[rows])
+        else:
+            row, place = log.spans(self._of_user[log.user[rows]], self._of_user[log.user[rows] + 1])
+            place = self.rows[place]
+        read = np.zeros((len(rows), len(self.probability)), bool)
+        read[row, log.item[place]] = True
+        return read
 
     def _shown(self, request: int, rng: np.random.Generator) -> np.ndarray:
         drawn = np.zeros(self.shown_negatives, np.int32)
@@ -150,3 +120,22 @@ class TrainingExamples:
             few = min(len(left), self.shown_negatives)
             drawn[:few] = rng.choice(left, few, replace=False)
         return drawn
+
+
+def _dwell_weights(dwell: np.ndarray, rows: np.ndarray, power: float) -> np.ndarray:
+    """(E,) float32 weights of positives, of which `rows` are trained on."""
+    weight = np.ones(len(dwell), np.float32)
+    known = dwell > 0
+    if power and known[rows].any():
+        raised = (1.0 + dwell) ** power
+        weight[known] = (raised / raised[rows][known[rows]].mean())[known]
+    return weight
+
+
+def _thinned(
+    place: np.ndarray, there: np.ndarray, share: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Histories (B, H) without a share of their events; what is left closes up."""
+    kept = there & (rng.random(there.shape) >= share)
+    order = np.argsort(~kept, axis=1, kind="stable")
+    return np.take_along_axis(place, order, axis=1), np.take_along_axis(kept, order, axis=1)

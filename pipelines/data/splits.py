@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 
 import numpy as np
@@ -68,6 +68,33 @@ def split(behaviour: Behaviour, rule: Split, *, on_requests: bool) -> Parts:
     if on_requests:  # no click of a tested slate may be trained on
         part[belongs] = request_part[interactions.request[belongs]]
     return Parts(part, request_part)
+
+
+def split_at_random(behaviour: Behaviour, rule: Split, seed: int) -> tuple[Behaviour, Parts]:
+    """Shares of each user's positives, drawn at random, and the behaviour in which a user's validation part follows the
+    training part and the test follows both: so is a history what is trained on, whenever it happened.
+
+    At least one positive of every user is trained on. Slates have no place in such a split and are left out.
+    """
+    log = behaviour.interactions
+    count = np.diff(log.user_offsets)
+    drawn = np.lexsort((np.random.default_rng(seed).random(len(log)), log.user))
+    place = np.empty(len(log), np.int64)
+    place[drawn] = np.arange(len(log)) - np.repeat(log.user_offsets[:-1], count)
+    kept = np.maximum(np.minimum(1, count), np.rint(count * (1 - rule.validation - rule.test)).astype(int))
+    before_test = np.clip(np.rint(count * (1 - rule.test)).astype(int), kept, count)
+    part = (place >= kept[log.user]).astype(int) + (place >= before_test[log.user])
+    order = np.lexsort((np.arange(len(log)), part, log.user))
+    part, user = part[order], log.user[order]
+    end = np.arange(len(log))
+    for held, size in ((Part.VALIDATION, kept), (Part.TEST, before_test)):
+        end = np.where(part == held, log.user_offsets[user] + size[user], end)
+    columns = {name: getattr(log, name)[order] for name in ("user", "item", "at", "dwell", "scroll", "device")}
+    moved = replace(log, **columns, request=np.full(len(log), -1), history_end=end)
+    requests = behaviour.requests
+    nothing = {field.name: getattr(requests, field.name)[:0] for field in fields(requests)}
+    empty = replace(requests, **{**nothing, "offsets": np.zeros(1, np.int64)})
+    return Behaviour(moved, empty, behaviour.unknown), Parts(part, np.zeros(0, np.int64))
 
 
 def everything(behaviour: Behaviour, part: Part) -> Parts:

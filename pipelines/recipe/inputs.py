@@ -13,10 +13,11 @@ class Split(Section):
     """Which examples are kept for validation (choice of the epoch) and for the test.
 
     `time` takes the last shares of the time span's examples; `last` takes each user's last event for the test and the
-    one before it for validation; `none` trains on everything.
+    one before it for validation; `random` takes shares of each user's events, for logs whose order says nothing; `none`
+    trains on everything.
     """
 
-    by: Literal["time", "last", "none"] = "time"
+    by: Literal["time", "last", "random", "none"] = "time"
     validation: Share = 0.1
     test: Share = 0.1
 
@@ -31,6 +32,11 @@ class Data(Section):
     split: Split = Split()
     examples: Literal["auto", "impressions", "interactions"] = Field(
         "auto", description="positives of slates, all positives, or slates where the dataset has any"
+    )
+    histories: Literal["before", "others"] = Field(
+        "before",
+        description="what a positive is predicted from in training: the events before it, or all the user's others in "
+        "random order, for logs whose order says nothing",
     )
     positive_rating: float | None = Field(None, description="ratings below are no positives; null counts all")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.recipe.section import Section
+from pipelines.recipe.section import Section, Share
 
 
 class Training(Section):
@@ -18,6 +18,14 @@ class Training(Section):
     in_batch_weight: float = Field(1.0, ge=0, description="weight of the softmax over the batch, with logQ correction")
     shown_weight: float = Field(1.0, ge=0, description="weight of the softmax over what the request showed")
     shown_negatives: int = Field(4, ge=0, description="shown and not clicked, a positive")
+    catalogue_weight: float = Field(
+        0.0, ge=0, description="weight of the softmax over all items, for catalogues of some ten thousand that last"
+    )
+    hard_negatives: int | None = Field(
+        None, ge=1, description="of each softmax, only so many negatives count, those with the highest scores"
+    )
+    dwell_power: float = Field(0.0, ge=0, le=2, description="positives count by their dwell to this power")
+    event_dropout: Share = Field(0.0, description="share of a history's events left out of training steps")
     max_examples_per_user: int | None = Field(None, ge=1, description="the newest are kept")
     refit: bool = Field(
         False, description="train once more on training and validation together, for as many epochs as were best"

@@ -88,6 +88,7 @@ def batch(whole: TextEncoder | None = None, cut: int = 1) -> dict[str, Any]:
         "time_seconds": np.zeros(4, np.int64),
         "positive": np.array([4, 5, 4, 1], np.int32),
         "probability": np.full(4, 0.25, np.float32),
+        "weight": np.ones(4, np.float32),
         "shown": np.array([[1, 2], [1, 0], [0, 0], [5, 2]], np.int32),
     }
     return given if whole is None else {**given, **states(whole, cut, [1, 2, 3, 4, 5])}

@@ -51,6 +51,7 @@ def batch() -> dict[str, np.ndarray]:
         "positive": np.array([8, 2, 9, 9], np.int32),
         "shown": np.array([[10, 11], [12, 0], [0, 0], [1, 2]], np.int32),
         "probability": np.array([0.1, 0.2, 0.4, 0.4], np.float32),
+        "weight": np.ones(4, np.float32),
     }
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from pipelines.data.dataset import Dataset
-from pipelines.data.examples import NOBODY, HistoryWindow, TrainingExamples
+from pipelines.data.examples import TrainingExamples
 from pipelines.data.histories import load_behaviour
+from pipelines.data.window import NOBODY, HistoryWindow
 
 Make = Callable[..., Dataset]
 
