@@ -41,6 +41,7 @@ def run() -> None:
 def one(way: str, train: Path, dev: Path) -> str:
     """Train one way and return a line: examples/s of the last epoch, in which nothing is thawed or traced anew, dev AUC
     with its interval, peak memory."""
+    from pipelines.build import build_model
     from pipelines.data.dataset import Dataset
     from pipelines.data.examples import TrainingExamples
     from pipelines.data.splits import Part
@@ -50,7 +51,6 @@ def one(way: str, train: Path, dev: Path) -> str:
     from pipelines.model_ranker import ModelRanker
     from pipelines.prepare import prepare
     from pipelines.recipe import Recipe
-    from pipelines.run import build_model
 
     recipe = Recipe.load(shipped("news_finetuned"))
     both = [prepare(Dataset.open(folder), recipe) for folder in (train, dev)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import scipy.optimize
 
+from pipelines.conditional_logit import Choices
+
 _DAY = 86_400
 # More requests than this are drawn down to it: 400 weights need no more.
 _MOST_REQUESTS = 20_000
@@ -24,29 +26,14 @@ def fit_appeal(
         item: (S,) rows of `vectors`.
         clicked: (S,) bool.
     """
-    sizes = np.diff(offsets)
-    request = np.repeat(np.arange(len(sizes)), sizes)
-    clicks = np.bincount(request, clicked, minlength=len(sizes))
-    usable = np.flatnonzero((clicks > 0) & (clicks < sizes))
-    if not len(usable):
+    choices = Choices.of(offsets, clicked, most=_MOST_REQUESTS)
+    if not len(choices):
         return np.zeros(vectors.shape[1])
-    if len(usable) > _MOST_REQUESTS:
-        usable = np.sort(np.random.default_rng(0).choice(usable, _MOST_REQUESTS, replace=False))
-    place = np.full(len(sizes), -1)
-    place[usable] = np.arange(len(usable))
-    kept = place[request] >= 0
-    group, target = place[request[kept]], clicked[kept] / clicks[request[kept]]
-    rows = vectors[item[kept]]
-    starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
+    rows = vectors[item[choices.row]]
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        score = rows @ weights.astype(rows.dtype)
-        score -= np.maximum.reduceat(score, starts)[group]
-        odds = np.exp(score)
-        total = np.add.reduceat(odds, starts)[group]
-        fit = -(target * (score - np.log(total))).sum() / len(usable)
-        slope = rows.T @ (odds / total - target) / len(usable)
-        return fit + l2 * float(weights @ weights), slope + 2 * l2 * weights
+        fit, slope = choices.loss(rows @ weights.astype(rows.dtype))
+        return fit + l2 * float(weights @ weights), rows.T @ slope + 2 * l2 * weights
 
     found = scipy.optimize.minimize(loss, np.zeros(rows.shape[1]), jac=True, method="L-BFGS-B")
     return np.asarray(found.x)

@@ -12,6 +12,8 @@ from pipelines.data.window import HistoryWindow
 from pipelines.rankers import DotProduct, Queries
 
 _BATCH = 1024
+# Of the histories' embeddings, 4 bytes each.
+_VALUES_AT_ONCE = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,16 @@ class ModelRanker(DotProduct):
         return np.concatenate(blocks) if blocks else np.zeros((0, self.model.content.width), np.float32)
 
     def embed(self, queries: Queries) -> np.ndarray:
-        vectors = np.zeros((len(queries), self.model.content.width), np.float32)
-        for rows, block in queries.blocks(_BATCH):
+        width = self.model.content.width
+        vectors = np.zeros((len(queries), width), np.float32)
+        at_once = max(1, min(_BATCH, _VALUES_AT_ONCE // (width * self.window.length)))
+        for rows, block in queries.blocks(at_once):
             batch = self.window.batch(block.user, block.history_end, block.at, block.device)
-            vectors[rows] = self.model.embed_users(batch).numpy()
+            vectors[rows] = self.model.embed_users_by(batch, self._padded).numpy()
         return vectors
+
+    @cached_property
+    def _padded(self) -> Any:
+        from towers.runtime import tf
+
+        return tf.constant(np.concatenate([np.zeros((1, self.items.shape[1]), np.float32), self.items]))

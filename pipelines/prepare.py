@@ -62,12 +62,15 @@ def prepare(dataset: Dataset, recipe: Recipe, *, train_on_validation: bool = Fal
     trained_on = log.item[parts.interactions == Part.TRAIN]
     known_items = np.zeros(len(catalogue) + 1, bool)
     known_items[trained_on] = True
+    members = recipe.ensemble
+    linear = members is not None and members.linear is not None
+    by_category = members is not None and "category" in members.slices
     words = Vocabulary(
-        categories=vocabulary(catalogue.category) if wanted.category or recipe.ranking else [],
+        categories=vocabulary(catalogue.category) if wanted.category or recipe.ranking or by_category else [],
         tags=common(catalogue.tags) if wanted.tags or recipe.ranking else [],
         languages=vocabulary(np.concatenate([catalogue.language, log.user_language])) if wanted.language else [],
         devices=vocabulary(np.concatenate([log.device, behaviour.requests.device])) if wanted.device else [],
-        items=vocabulary(catalogue.ids[known_items[1:]]) if wanted.item_id else [],
+        items=vocabulary(catalogue.ids[known_items[1:]]) if wanted.item_id or linear else [],
     )
     return Prepared(
         dataset.info.name,

@@ -12,12 +12,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from pipelines.artefacts import read_json
+from pipelines.build import build_model
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
-from pipelines.encode import load_encoder
 from pipelines.errors import BadInput
-from pipelines.image_vectors import image_table, load_image_encoder
-from pipelines.item_table import item_table, text_table
+from pipelines.image_vectors import image_table
+from pipelines.item_table import text_table
+from pipelines.members import Members, build_ensemble
 from pipelines.presets import fingerprint_of
 from pipelines.recipe import Recipe
 from pipelines.vocabulary import Vocabulary
@@ -25,11 +26,12 @@ from pipelines.vocabulary import Vocabulary
 RECIPE = "recipe.yaml"
 VOCABULARY = "vocabulary.json"
 WEIGHTS = "model.weights.h5"
+MEMBERS = "members.json"
 RANKER = "ranker.weights.h5"
 METRICS = "metrics.json"
 ORIGIN = "origin.json"
 EVALUATION = "evaluation.json"
-FILES = (ORIGIN, RECIPE, VOCABULARY, WEIGHTS, RANKER, METRICS, EVALUATION)
+FILES = (ORIGIN, RECIPE, VOCABULARY, MEMBERS, WEIGHTS, RANKER, METRICS, EVALUATION)
 
 
 class Origin(BaseModel):
@@ -94,6 +96,9 @@ class Run:
     def model(self, catalogue: Catalogue) -> Any:
         """The trained `towers.two_tower.TwoTower` over the items of `catalogue`."""
         model = build_model(self.recipe, self.vocabulary, catalogue)
+        if self.recipe.ensemble is not None:
+            members = Members.model_validate(read_json(self.folder / MEMBERS))
+            model = build_ensemble(self.recipe, self.vocabulary, members, model).model
         try:
             model.load_weights(self.folder / WEIGHTS)
         except (OSError, ValueError) as error:
@@ -105,88 +110,6 @@ class Run:
         if model.image_encoder is not None:
             model.items.image.assign(image_table(catalogue.images, model.image_encoder, version))
         return model
-
-
-def build_model(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue, *, train_projection: bool = True) -> Any:
-    """A new, built `TwoTower` over the items of `catalogue`; its weights depend on the seed alone."""
-    items = item_table(recipe, vocabulary, catalogue)
-    from towers.behaviour import BehaviourTower
-    from towers.content import ContentTower
-    from towers.runtime import seed_everything
-    from towers.two_tower import TwoTower
-
-    seed_everything(recipe.training.seed)
-    model = TwoTower(
-        ContentTower(
-            recipe.towers.width,
-            use_text=recipe.features.text is not None,
-            use_image=recipe.features.image is not None,
-            fields=2 if recipe.features.text is not None and recipe.features.text.fields == "separate" else 1,
-            categories=len(vocabulary.categories) if recipe.features.category else 0,
-            tags=len(vocabulary.tags) if recipe.features.tags else 0,
-            languages=len(vocabulary.languages),
-            items=len(vocabulary.items),
-            train_projection=train_projection,
-            dropout=recipe.towers.dropout,
-            id_dropout=recipe.towers.id_dropout,
-            hidden=recipe.towers.hidden,
-        ),
-        BehaviourTower(
-            encoder=recipe.towers.history_encoder,
-            units=recipe.towers.history_units,
-            layers=recipe.towers.history_layers,
-            heads=recipe.towers.history_heads,
-            languages=len(vocabulary.languages),
-            devices=len(vocabulary.devices),
-            time_of_day=recipe.features.time_of_day,
-            scale=recipe.towers.scale,
-            dropout=recipe.towers.history_dropout,
-        ),
-        items,
-        text_top=text_top(recipe),
-        image_encoder=_image_encoder(recipe),
-        in_batch_weight=recipe.training.in_batch_weight,
-        shown_weight=recipe.training.shown_weight,
-        catalogue_weight=recipe.training.catalogue_weight,
-        hard_negatives=recipe.training.hard_negatives,
-    )
-    model.build({"history": (None, recipe.features.history)})
-    return model
-
-
-def text_top(recipe: Recipe) -> Any:
-    """The `towers.finetuning.TextTop` of a recipe that fine-tunes, with its layers frozen; None for one that does not.
-
-    Raises:
-        BadInput: The schedule names a layer that the encoder does not have, or its layers cannot be thawed one by one.
-    """
-    if recipe.fine_tuning is None or recipe.features.text is None:
-        return None
-    encoder = load_encoder(recipe.features.text)
-    from towers.finetuning import TextTop, check_split
-
-    schedule = recipe.fine_tuning
-    try:
-        highest = max(schedule.stages[0].layers)
-        if encoder.layers_count and highest != encoder.layers_count - 1:
-            raise ValueError(
-                f"the backbone has layers 0 to {encoder.layers_count - 1} and thaws from the top, not from {highest}"
-            )
-        top = TextTop(encoder, schedule.cut, lora_rank=schedule.lora_rank)
-        check_split(encoder, schedule.cut)
-    except ValueError as error:
-        raise BadInput(f"fine_tuning cannot be done with {recipe.features.text.preset!r}: {error}.") from None
-    top.thaw(None)
-    return top
-
-
-def _image_encoder(recipe: Recipe) -> Any:
-    """The `towers.image.ImageEncoder` of a recipe that fine-tunes it, frozen; None for one that does not."""
-    if recipe.image_tuning is None or recipe.features.image is None:
-        return None
-    encoder = load_image_encoder(recipe.features.image, recipe.image_tuning)
-    encoder.thaw(False)
-    return encoder
 
 
 def origin_of(dataset: Dataset) -> Origin:

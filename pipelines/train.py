@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipelines.artefacts import atomic_folder, check_folder, write_json
+from pipelines.build import build_model
 from pipelines.data.dataset import Dataset
-from pipelines.data.examples import TrainingExamples
-from pipelines.data.splits import Part
+from pipelines.ensemble import Fitted, train_ensemble
 from pipelines.errors import BadInput
 from pipelines.fine_tune import FineTuner
+from pipelines.fit import Validation, fit, training_examples
 from pipelines.image_tune import ImageTuner
-from pipelines.judge import CatalogueTargets, Slates
-from pipelines.model_ranker import ModelRanker
-from pipelines.optimizer import Tuner, ever_trained, optimizer_for
+from pipelines.optimizer import Tuner
 from pipelines.prepare import Prepared, prepare
-from pipelines.progress import say, track
+from pipelines.progress import say
 from pipelines.ranking import SecondStage, resolve_ranking, save_ranking, train_ranking
 from pipelines.recipe import Recipe
-from pipelines.run import FILES, METRICS, ORIGIN, RANKER, RECIPE, VOCABULARY, WEIGHTS, build_model, origin_of
+from pipelines.run import FILES, MEMBERS, METRICS, ORIGIN, RANKER, RECIPE, VOCABULARY, WEIGHTS, origin_of
 
-_VALIDATION_QUERIES = 2000
 # Examples for each of the projection's columns before it is worth training.
 _EXAMPLES_PER_COLUMN = 20
 
@@ -54,6 +49,8 @@ def train(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
             trained = _train(recipe, data, draft.parent, before=trained)
         write_json(draft / VOCABULARY, data.vocabulary.model_dump())
         trained.model.save_weights(draft / WEIGHTS)
+        if trained.ensemble is not None:
+            write_json(draft / MEMBERS, trained.ensemble.members.model_dump())
         if trained.ranking is not None:
             save_ranking(trained.ranking, draft / RANKER)
         write_json(draft / METRICS, trained.metrics)
@@ -64,6 +61,7 @@ def train(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
 class _Trained:
     model: Any
     train_projection: bool
+    ensemble: Fitted | None
     ranking: SecondStage | None
     metrics: dict[str, Any]
 
@@ -74,23 +72,7 @@ class _Trained:
 
 def _train(recipe: Recipe, data: Prepared, scratch: Path, before: _Trained | None = None) -> _Trained:
     """Both stages; with `before`, for as many epochs as were best there. `scratch` is a folder for large files."""
-    chosen = data.parts.interactions == Part.TRAIN
-    if data.on_requests:
-        chosen &= data.behaviour.interactions.request >= 0
-    examples = TrainingExamples(
-        data.behaviour,
-        data.window,
-        chosen,
-        items=len(data.catalogue),
-        batch_size=recipe.training.batch_size,
-        shown_negatives=recipe.training.shown_negatives,
-        max_per_user=recipe.training.max_examples_per_user,
-        seed=recipe.training.seed,
-        histories=recipe.data.histories,
-        dwell_power=recipe.training.dwell_power,
-        event_dropout=recipe.training.event_dropout,
-        whole_catalogue=recipe.training.catalogue_weight > 0,
-    )
+    examples = training_examples(recipe, data)
     if len(examples.rows) < 2:
         raise BadInput(
             f"{data.name} has {len(examples.rows)} training example(s) of known items: at least 2 are needed."
@@ -105,18 +87,22 @@ def _train(recipe: Recipe, data: Prepared, scratch: Path, before: _Trained | Non
     model = build_model(recipe, data.vocabulary, data.catalogue, train_projection=train_projection)
     if recipe.features.image is not None and not model.items.image.numpy().any():
         raise BadInput(f"no item of {data.name} has an image that can be decoded: leave features.image out.")
-    validation = None if before else validation_metric(data, model, seed=recipe.training.seed)
+    validation = None if before else Validation.of(data, recipe.training.seed)
     epochs = before.metrics["best_epoch"] if before else recipe.training.epochs
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         tuners = _tuners(recipe, model, data, Path(folder))
-        fitted = _fit(model, recipe, examples, validation, tuners, epochs=epochs)
+        fitted = fit(model, recipe, examples, data, validation, tuners, epochs=epochs)
     metrics = {**before.metrics, "refit": fitted} if before else fitted
     metrics |= {"examples": len(examples.rows), "positives_of_unknown_items": unknown}
+    ensemble = None
+    if recipe.ensemble is not None:
+        ensemble = train_ensemble(recipe, data, model, validation, before.ensemble if before else None)
+        model, metrics["ensemble"] = ensemble.model, ensemble.metrics
     if recipe.ranking is None:
-        return _Trained(model, train_projection, None, metrics)
+        return _Trained(model, train_projection, ensemble, None, metrics)
     ranking, ranked = train_ranking(recipe, data, model, before.ranking if before else None)
     metrics["ranking"] = {**before.metrics["ranking"], "refit": ranked} if before else ranked
-    return _Trained(model, train_projection, ranking, metrics)
+    return _Trained(model, train_projection, ensemble, ranking, metrics)
 
 
 def _tuners(recipe: Recipe, model: Any, data: Prepared, scratch: Path) -> list[Tuner]:
@@ -143,100 +129,3 @@ def _projection_is_trained(recipe: Recipe, examples: int) -> bool:
             f"(towers.projection: auto trains it from {_EXAMPLES_PER_COLUMN * recipe.towers.width:,} on)"
         )
     return enough
-
-
-def validation_metric(data: Prepared, model: Any, *, seed: int) -> tuple[str, Callable[[], float]] | None:
-    """The metric that chooses the epoch: mean AUC of the slates, else nDCG@10 over the catalogue."""
-    if data.on_requests:
-        slates = Slates.of(data.behaviour, data.parts.requests == Part.VALIDATION, known_only=True)
-        fixed = _constant(slates)
-        if np.isfinite(fixed).any():
-            return "auc", lambda: float(np.nanmean(slates.metrics(ModelRanker(model, data.window))["auc"]))
-        return None
-    targets = CatalogueTargets.of(
-        data.behaviour,
-        data.catalogue,
-        data.parts.interactions == Part.VALIDATION,
-        most=_VALIDATION_QUERIES,
-        seed=seed,
-    )
-    if not len(targets.queries):
-        return None
-    return "ndcg@10", lambda: float(targets.metrics(ModelRanker(model, data.window))["ndcg@10"].mean())
-
-
-def _constant(slates: Slates) -> np.ndarray:
-    """Which slates have both a click and an item left alone: their AUC under no ranking at all."""
-    from pipelines.metrics import slate_metrics
-
-    return slate_metrics(slates.offsets, np.zeros(len(slates.item)), slates.clicked, slates.tie_break)["auc"]
-
-
-def _fit(
-    model: Any,
-    recipe: Recipe,
-    examples: TrainingExamples,
-    validation: tuple[str, Callable[[], float]] | None,
-    tuners: Sequence[Tuner],
-    *,
-    epochs: int,
-) -> dict[str, Any]:
-    settings = recipe.training
-    optimizer = optimizer_for(recipe, model)
-    optimizer.build(ever_trained(model, tuners))
-    model.compile(optimizer=optimizer, jit_compile=False)
-    before = model.get_weights()
-    name, measure = validation or ("", None)
-    best_epoch, best, best_weights = 0, measure() if measure else 0.0, before
-    losses: list[float] = []
-    scores: list[float] = [best] if measure else []
-    if measure:
-        say(f"epoch 0 (untrained): validation {name} {best:.4f}")
-    for epoch in range(1, epochs + 1):
-        losses.append(_epoch(model, examples, tuners, epoch, epochs))
-        if not np.isfinite(losses[-1]):
-            raise BadInput(
-                f"training diverged in epoch {epoch} (the loss is not finite): lower training.learning_rate."
-            )
-        if not measure:
-            best_epoch, best_weights = epoch, model.get_weights()
-            say(f"epoch {epoch}: loss {losses[-1]:.4f}")
-            continue
-        scores.append(measure())
-        say(f"epoch {epoch}: loss {losses[-1]:.4f}, validation {name} {scores[-1]:.4f}")
-        if scores[-1] > best:
-            best_epoch, best, best_weights = epoch, scores[-1], model.get_weights()
-        elif epoch - best_epoch >= settings.patience and not _thaws_later(recipe, epoch):
-            say(f"no better for {settings.patience} epochs: the weights of epoch {best_epoch} are kept")
-            break
-    if epochs and all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True)):
-        raise AssertionError("training ran, but no weight has moved")
-    model.set_weights(best_weights)
-    for tuner in tuners:
-        tuner.renew()
-    return {
-        "best_epoch": best_epoch,
-        "epochs": len(losses),
-        "loss": losses,
-        "validation": {"metric": name, "by_epoch": scores} if measure else None,
-    }
-
-
-def _thaws_later(recipe: Recipe, epoch: int) -> bool:
-    """Whether a layer is still to be thawed: a schedule is not stopped before it has been tried."""
-    text, image = recipe.fine_tuning, recipe.image_tuning
-    return (text is not None and text.stages[-1].epoch > epoch) or (image is not None and image.epoch > epoch)
-
-
-def _epoch(model: Any, examples: TrainingExamples, tuners: Sequence[Tuner], epoch: int, epochs: int) -> float:
-    for tuner in tuners:
-        tuner.begin(epoch)
-    losses = []
-    for number in track(range(len(examples)), f"epoch {epoch} of {epochs}", len(examples)):
-        batch = examples.batch(epoch, number)
-        for tuner in tuners:
-            batch = tuner.add_to(batch)
-        losses.append(float(model.train_on_batch(batch)))
-    for tuner in tuners:
-        tuner.end()
-    return float(np.mean(losses))

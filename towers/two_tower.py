@@ -88,6 +88,7 @@ class TwoTower(keras.Model):
         self.catalogue_weight = catalogue_weight
         # One graph for all callers; a new one per caller would be traced again and again.
         self.embed_users = tf.function(lambda batch: self(batch, training=False), reduce_retracing=True)
+        self.embed_users_by = tf.function(self._users, reduce_retracing=True)
         self._in_batch = _task(hard_negatives, remove_accidental_hits=True)
         self._shown = _task(hard_negatives, remove_accidental_hits=False)
         self._catalogue = _task(hard_negatives, remove_accidental_hits=False)
@@ -115,16 +116,18 @@ class TwoTower(keras.Model):
     def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> Any:
         fresh = self._encode(batch) if training else {}
         all_NxD = self._all_items(fresh) if training and self.catalogue_weight > 0 else None
-        user_BxD = self.behaviour(
-            {
-                "history": self._embed(batch["history"], training, fresh, all_NxD),
-                "present": batch["history"] > 0,
-                **{name: batch[name] for name in _BEHAVIOUR},
-            },
-            training=training,
-        )
+        history_BxHxD = self._embed(batch["history"], training, fresh, all_NxD)
+        user_BxD = self._behave(batch, history_BxHxD, training=training)
         # The loss needs the same vectors: an article is encoded once a step.
         return (user_BxD, fresh, all_NxD) if training else user_BxD
+
+    def _users(self, batch: dict[str, tf.Tensor], items_NxD: tf.Tensor) -> tf.Tensor:
+        """Users' embeddings (B, D), with those of all items (N + 1, D) given, so that none is computed twice."""
+        return self._behave(batch, tf.gather(items_NxD, batch["history"]), training=False)
+
+    def _behave(self, batch: dict[str, tf.Tensor], history_BxHxD: tf.Tensor, *, training: bool) -> tf.Tensor:
+        inputs = {"history": history_BxHxD, "present": batch["history"] > 0}
+        return self.behaviour({**inputs, **{name: batch[name] for name in _BEHAVIOUR}}, training=training)
 
     def _all_items(self, fresh: Fresh) -> tf.Tensor:
         """(N + 1, D) embeddings of a training step."""

@@ -3,17 +3,20 @@
 from pipelines.recipe.file import Recipe
 from pipelines.recipe.inputs import Data, Features, Image, Split, Text
 from pipelines.recipe.learning import FineTuning, ImageTuning, Stage, Training
-from pipelines.recipe.model import Export, Ranking, Towers
+from pipelines.recipe.model import Ensemble, Export, Linear, Ranking, Specialists, Towers
 
 __all__ = [
     "Data",
+    "Ensemble",
     "Export",
     "Features",
     "FineTuning",
     "Image",
     "ImageTuning",
+    "Linear",
     "Ranking",
     "Recipe",
+    "Specialists",
     "Split",
     "Stage",
     "Text",

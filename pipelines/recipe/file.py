@@ -12,7 +12,7 @@ from pydantic import ValidationError, model_validator
 from pipelines.errors import BadInput
 from pipelines.recipe.inputs import Data, Features
 from pipelines.recipe.learning import FineTuning, ImageTuning, Training
-from pipelines.recipe.model import Export, Ranking, Towers
+from pipelines.recipe.model import Ensemble, Export, Ranking, Towers
 from pipelines.recipe.section import Section
 
 
@@ -42,6 +42,7 @@ class Recipe(Section):
     fine_tuning: FineTuning | None = None
     image_tuning: ImageTuning | None = None
     training: Training = Training()
+    ensemble: Ensemble | None = None
     ranking: Ranking | None = None
     export: Export = Export()
 
@@ -60,6 +61,11 @@ class Recipe(Section):
             if self.features.image is None:
                 raise ValueError("image_tuning needs features.image")
             self._check_epoch("image_tuning", self.image_tuning.epoch)
+        if self.ensemble is not None and self.ensemble.linear is not None and self.ranking is not None:
+            raise ValueError("ensemble.linear ranks by itself: leave ranking out")
+        for by in sorted(self.ensemble.slices & {"language", "device"}) if self.ensemble else ():
+            if not getattr(self.features, by):
+                raise ValueError(f"an ensemble by {by} needs features.{by}")
         return self
 
     def _check_epoch(self, section: str, last: int) -> None:

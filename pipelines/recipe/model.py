@@ -76,5 +76,47 @@ class Ranking(Section):
         }
 
 
+class Linear(Section):
+    """A linear item-to-item model beside the towers: strong where a catalogue lasts and is read by many."""
+
+    regularisation: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (400.0, 100.0, 200.0, 800.0, 1600.0), min_length=1, strict=False, description="tried; the first is the default"
+    )
+    decay: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (1.0,), min_length=1, strict=False, description="tried: weight of an event relative to the one after it"
+    )
+    rank: int = Field(256, ge=1, le=8192, description="eigenvectors kept of it; all, where there are no more items")
+    items: int = Field(10_000, ge=2, le=20_000, description="of the catalogue, the most read")
+
+
+class Specialists(Section):
+    """Copies of the towers that go on to learn from one slice each."""
+
+    by: Literal["language", "device", "category"]
+    examples: int = Field(500, ge=2, description="that a slice must have to get one")
+
+
+class Ensemble(Section):
+    """Further models, whose weights beside the towers are learned on the validation part."""
+
+    linear: Linear | None = None
+    specialists: Specialists | None = None
+    weights: Literal["all", "language", "device", "category"] = Field(
+        "all", description="one set of weights for all, or one for each slice, drawn towards that of all"
+    )
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Ensemble:
+        if self.linear is None and self.specialists is None:
+            raise ValueError("name linear, specialists or both")
+        return self
+
+    @property
+    def slices(self) -> set[str]:
+        """By what there are specialists or weights."""
+        found: set[str] = {self.weights, *([self.specialists.by] if self.specialists else [])}
+        return found - {"all"}
+
+
 class Export(Section):
     top_k: int = Field(100, ge=1, description="items that `recommend` returns")

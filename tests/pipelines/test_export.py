@@ -16,6 +16,7 @@ import pytest
 import pipelines.export
 from pipelines import export_check
 from pipelines.answers import recommend
+from pipelines.build import build_model
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
 from pipelines.data.histories import load_behaviour
@@ -23,7 +24,7 @@ from pipelines.errors import BadInput
 from pipelines.export import export, versions
 from pipelines.prepare import prepare_for
 from pipelines.recipe import Recipe
-from pipelines.run import Run, build_model
+from pipelines.run import Run
 from pipelines.train import train
 from towers.history_encoders import EncoderName
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.build import build_model
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
 from pipelines.encode import load_encoder
 from pipelines.errors import BadInput
 from pipelines.export import export
 from pipelines.recipe import Recipe
-from pipelines.run import Run, build_model
+from pipelines.run import Run
 from pipelines.text_states import text_states
 from pipelines.train import train
 from towers.runtime import tf

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.build import build_model
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
 from pipelines.errors import BadInput
@@ -17,7 +18,7 @@ from pipelines.evaluate import evaluate
 from pipelines.export import export
 from pipelines.image_vectors import ImagePixels, image_table, load_image_encoder
 from pipelines.recipe import Recipe
-from pipelines.run import Run, build_model
+from pipelines.run import Run
 from pipelines.train import train
 from tests.pipelines.conftest import MakeDataset
 

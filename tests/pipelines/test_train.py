@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.build import build_model
 from pipelines.data.dataset import Dataset
 from pipelines.errors import BadInput
 from pipelines.prepare import prepare
 from pipelines.recipe import Recipe
-from pipelines.run import METRICS, WEIGHTS, Run, build_model
+from pipelines.run import METRICS, WEIGHTS, Run
 from pipelines.train import train
 
 

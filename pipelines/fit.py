@@ -1,0 +1,149 @@
+"""Trains a two-tower model epoch by epoch and keeps the best weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.data.examples import TrainingExamples
+from pipelines.data.splits import Part
+from pipelines.errors import BadInput
+from pipelines.judge import CatalogueTargets, Slates
+from pipelines.model_ranker import ModelRanker
+from pipelines.optimizer import Tuner, ever_trained, optimizer_for
+from pipelines.prepare import Prepared
+from pipelines.progress import say, track
+from pipelines.rankers import Ranker
+from pipelines.recipe import Recipe
+
+VALIDATION_QUERIES = 2000
+
+
+def training_examples(recipe: Recipe, data: Prepared, among: np.ndarray | None = None) -> TrainingExamples:
+    """The positives that a recipe trains on; `among` (E,) bool are those that come into question."""
+    chosen = data.parts.interactions == Part.TRAIN
+    if data.on_requests:
+        chosen &= data.behaviour.interactions.request >= 0
+    if among is not None:
+        chosen &= among
+    settings = recipe.training
+    return TrainingExamples(
+        data.behaviour,
+        data.window,
+        chosen,
+        items=len(data.catalogue),
+        batch_size=settings.batch_size,
+        shown_negatives=settings.shown_negatives,
+        max_per_user=settings.max_examples_per_user,
+        seed=settings.seed,
+        histories=recipe.data.histories,
+        dwell_power=settings.dwell_power,
+        event_dropout=settings.event_dropout,
+        whole_catalogue=settings.catalogue_weight > 0,
+    )
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What chooses the epoch: mean AUC of the slates, else nDCG@10 over the catalogue."""
+
+    name: str
+    judge: Slates | CatalogueTargets
+
+    @classmethod
+    def of(cls, data: Prepared, seed: int, among: np.ndarray | None = None) -> Validation | None:
+        """Of the validation part, as far as its examples are `among` (R,) or (E,) bool; None where there is none."""
+        part = data.parts.requests if data.on_requests else data.parts.interactions
+        chosen = part == Part.VALIDATION
+        if among is not None:
+            chosen &= among
+        if data.on_requests:
+            slates = Slates.of(data.behaviour, chosen, known_only=True)
+            return cls("auc", slates) if np.isfinite(_constant(slates)).any() else None
+        targets = CatalogueTargets.of(data.behaviour, data.catalogue, chosen, most=VALIDATION_QUERIES, seed=seed)
+        return cls("ndcg@10", targets) if len(targets.queries) else None
+
+    def measure(self, ranker: Ranker) -> float:
+        return float(np.nanmean(self.judge.metrics(ranker)[self.name]))
+
+
+def _constant(slates: Slates) -> np.ndarray:
+    """Which slates have both a click and an item left alone: their AUC under no ranking at all."""
+    from pipelines.metrics import slate_metrics
+
+    return slate_metrics(slates.offsets, np.zeros(len(slates.item)), slates.clicked, slates.tie_break)["auc"]
+
+
+def fit(
+    model: Any,
+    recipe: Recipe,
+    examples: TrainingExamples,
+    data: Prepared,
+    validation: Validation | None,
+    tuners: Sequence[Tuner],
+    *,
+    epochs: int,
+) -> dict[str, Any]:
+    settings = recipe.training
+    optimizer = optimizer_for(recipe, model)
+    optimizer.build(ever_trained(model, tuners))
+    model.compile(optimizer=optimizer, jit_compile=False)
+    before = model.get_weights()
+    best_epoch, best, best_weights = 0, 0.0, before
+    losses: list[float] = []
+    scores: list[float] = []
+    if validation:
+        best = validation.measure(ModelRanker(model, data.window))
+        scores.append(best)
+        say(f"epoch 0 (untrained): validation {validation.name} {best:.4f}")
+    for epoch in range(1, epochs + 1):
+        losses.append(_epoch(model, examples, tuners, epoch, epochs))
+        if not np.isfinite(losses[-1]):
+            raise BadInput(
+                f"training diverged in epoch {epoch} (the loss is not finite): lower training.learning_rate."
+            )
+        if not validation:
+            best_epoch, best_weights = epoch, model.get_weights()
+            say(f"epoch {epoch}: loss {losses[-1]:.4f}")
+            continue
+        scores.append(validation.measure(ModelRanker(model, data.window)))
+        say(f"epoch {epoch}: loss {losses[-1]:.4f}, validation {validation.name} {scores[-1]:.4f}")
+        if scores[-1] > best:
+            best_epoch, best, best_weights = epoch, scores[-1], model.get_weights()
+        elif epoch - best_epoch >= settings.patience and not _thaws_later(recipe, epoch):
+            say(f"no better for {settings.patience} epochs: the weights of epoch {best_epoch} are kept")
+            break
+    if epochs and all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True)):
+        raise AssertionError("training ran, but no weight has moved")
+    model.set_weights(best_weights)
+    for tuner in tuners:
+        tuner.renew()
+    return {
+        "best_epoch": best_epoch,
+        "epochs": len(losses),
+        "loss": losses,
+        "validation": {"metric": validation.name, "by_epoch": scores} if validation else None,
+    }
+
+
+def _thaws_later(recipe: Recipe, epoch: int) -> bool:
+    """Whether a layer is still to be thawed: a schedule is not stopped before it has been tried."""
+    text, image = recipe.fine_tuning, recipe.image_tuning
+    return (text is not None and text.stages[-1].epoch > epoch) or (image is not None and image.epoch > epoch)
+
+
+def _epoch(model: Any, examples: TrainingExamples, tuners: Sequence[Tuner], epoch: int, epochs: int) -> float:
+    for tuner in tuners:
+        tuner.begin(epoch)
+    losses = []
+    for number in track(range(len(examples)), f"epoch {epoch} of {epochs}", len(examples)):
+        batch = examples.batch(epoch, number)
+        for tuner in tuners:
+            batch = tuner.add_to(batch)
+        losses.append(float(model.train_on_batch(batch)))
+    for tuner in tuners:
+        tuner.end()
+    return float(np.mean(losses))
