@@ -14,12 +14,13 @@ from pipelines.artefacts import atomic_folder, check_folder, write_json
 from pipelines.data.dataset import Dataset
 from pipelines.data.examples import TrainingExamples
 from pipelines.data.splits import Part
+from pipelines.epoch import train_epoch
 from pipelines.errors import BadInput
 from pipelines.fine_tune import FineTuner, optimizer_for
 from pipelines.judge import CatalogueTargets, Slates
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare
-from pipelines.progress import say, track
+from pipelines.progress import say
 from pipelines.ranking import SecondStage, resolve_ranking, save_ranking, train_ranking
 from pipelines.recipe import Recipe
 from pipelines.run import FILES, METRICS, ORIGIN, RANKER, RECIPE, VOCABULARY, WEIGHTS, build_model, origin_of
@@ -102,7 +103,8 @@ def _train(recipe: Recipe, data: Prepared, scratch: Path, before: _Trained | Non
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         tuner = None
         if recipe.fine_tuning is not None:
-            tuner = FineTuner(model, recipe.fine_tuning, data.catalogue.text, Path(folder))
+            read = _read_in_training(data, examples) if before or data.on_requests else None
+            tuner = FineTuner(model, recipe.fine_tuning, data.catalogue.text, Path(folder), read)
         fitted = _fit(model, recipe, examples, validation, tuner, epochs=epochs)
     metrics = {**before.metrics, "refit": fitted} if before else fitted
     metrics |= {"examples": len(examples.rows), "positives_of_unknown_items": unknown}
@@ -111,6 +113,16 @@ def _train(recipe: Recipe, data: Prepared, scratch: Path, before: _Trained | Non
     ranking, ranked = train_ranking(recipe, data, model, before.ranking if before else None)
     metrics["ranking"] = {**before.metrics["ranking"], "refit": ranked} if before else ranked
     return _Trained(model, train_projection, ranking, metrics)
+
+
+def _read_in_training(data: Prepared, examples: TrainingExamples) -> np.ndarray:
+    """Items whose text vectors are read in training on requests: of histories, and of the slates that judge it."""
+    log, slates = data.behaviour.interactions, Slates.of(data.behaviour, data.parts.requests == Part.VALIDATION)
+    rows = examples.rows
+    histories = data.window.items(
+        np.r_[log.user[rows], slates.queries.user], np.r_[log.history_end[rows], slates.queries.history_end]
+    )
+    return np.union1d(histories, slates.item[slates.item > 0])
 
 
 def _projection_is_trained(recipe: Recipe, examples: int) -> bool:
@@ -177,7 +189,7 @@ def _fit(
     if measure:
         say(f"epoch 0 (untrained): validation {name} {best:.4f}")
     for epoch in range(1, epochs + 1):
-        losses.append(_epoch(model, examples, tuner, epoch, epochs))
+        losses.append(train_epoch(model, examples, tuner, epoch, epochs))
         if not np.isfinite(losses[-1]):
             raise BadInput(
                 f"training diverged in epoch {epoch} (the loss is not finite): lower training.learning_rate."
@@ -209,15 +221,3 @@ def _fit(
 def _thaws_later(recipe: Recipe, epoch: int) -> bool:
     """Whether a layer is still to be thawed: a schedule is not stopped before it has been tried."""
     return recipe.fine_tuning is not None and recipe.fine_tuning.stages[-1].epoch > epoch
-
-
-def _epoch(model: Any, examples: TrainingExamples, tuner: FineTuner | None, epoch: int, epochs: int) -> float:
-    if tuner:
-        tuner.begin(epoch)
-    losses = []
-    for number in track(range(len(examples)), f"epoch {epoch} of {epochs}", len(examples)):
-        batch = examples.batch(epoch, number)
-        losses.append(float(model.train_on_batch(tuner.add_to(batch) if tuner else batch)))
-    if tuner:
-        tuner.end()
-    return float(np.mean(losses))
