@@ -35,7 +35,7 @@ def train_epoch(model: Any, examples: TrainingExamples, tuner: FineTuner | None,
     )
     steps = track(range(len(examples)), f"epoch {epoch} of {epochs}", len(examples))
     shown = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: next(steps))
-    loss = float(model.fit(batches, epochs=1, verbose=0, callbacks=[shown]).history["loss"][0])
+    loss = float(model.fit(batches, shuffle=False, verbose=0, callbacks=[shown]).history["loss"][0])
     next(steps, None)
     if tuner:
         tuner.end()
