@@ -18,7 +18,7 @@ import numpy as np
 from recipes import shipped
 
 _SIZES = (1_000, 10_000, 100_000)
-_USERS, _READ, _SHOWN = 4096, 20, 6
+_USERS, _READ, _SHOWN = 2048, 20, 6
 
 
 def run() -> None:
