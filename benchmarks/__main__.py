@@ -10,7 +10,9 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import encoders, finetuning, images, importing, startup
+from benchmarks import encoders, images, importing, startup
+from benchmarks.finetuning import run as finetuning
+from benchmarks.finetuning import scaling
 from benchmarks.quality.run import run as run_quality
 from benchmarks.quality.tasks import DATA_SETS
 
@@ -18,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "startup": startup.run,
     "import": importing.run,
     "finetuning": finetuning.run,
+    "scaling": scaling.run,
     "encoders": encoders.run,
     "images": images.run,
     **{name: partial(run_quality, name) for name in DATA_SETS},

@@ -20,14 +20,27 @@ class FineTuner:
         schedule: What thaws when.
         texts: (N,) texts of the catalogue.
         folder: For the frozen layers' output; the caller removes it.
+        read: Rows of the item table, all above 0, whose vectors are read before training ends: those of histories,
+            and what is judged. None is all rows. Only these are renewed after each epoch.
     """
 
-    def __init__(self, model: Any, schedule: FineTuning, texts: np.ndarray, folder: Path) -> None:
+    def __init__(
+        self, model: Any, schedule: FineTuning, texts: np.ndarray, folder: Path, read: np.ndarray | None = None
+    ) -> None:
+        from towers.runtime import tf
+
         self.model, self.schedule = model, schedule
         self.top = model.text_top
         self.states = text_states(texts, self.top.encoder.value, self.top.cut, folder)
+        self.all = np.arange(1, len(texts) + 1)
+        self.read = self.all if read is None else read
         self._thawed: int | None = None
         self._start: list[np.ndarray] = []
+        # Traced once, not at every renewal.
+        self._encode = tf.function(
+            lambda values, lengths: self.top(values, lengths, training=False),
+            input_signature=[tf.TensorSpec([None, self.states.width]), tf.TensorSpec([None], tf.int32)],
+        )
 
     def thaw(self, thawed: bool) -> None:
         self.top.thaw(self.top.cut if thawed else None)
@@ -55,27 +68,25 @@ class FineTuner:
         return {**batch, **self.states.of(rows[rows > 0])}
 
     def end(self) -> None:
-        """Renew the vectors of all articles.
+        """Renew the vectors that are read before training ends.
 
         Raises:
             AssertionError: An epoch has moved none of the weights that it should have.
         """
-        if self._thawed is not None:
-            now = [weight.numpy() for weight in self.top.trainable_weights]
-            still = sum(np.array_equal(old, new) for old, new in zip(self._start, now, strict=True))
-            if still == len(now):
-                raise AssertionError("the thawed layers were trained for an epoch, but no weight has moved")
-        self.renew()
+        if self._thawed is None:
+            return
+        now = [weight.numpy() for weight in self.top.trainable_weights]
+        still = sum(np.array_equal(old, new) for old, new in zip(self._start, now, strict=True))
+        if still == len(now):
+            raise AssertionError("the thawed layers were trained for an epoch, but no weight has moved")
+        self.renew(self.read)
 
-    def renew(self) -> None:
-        """Encode all articles with the layers as they are."""
-        from towers.runtime import tf
-
-        encode = tf.function(lambda values, lengths: self.top(values, lengths, training=False), reduce_retracing=True)
+    def renew(self, rows: np.ndarray | None = None) -> None:
+        """Encode articles, all or those of `rows`, with the layers as they are."""
         vectors = self.model.items.text.numpy()
-        for rows in self.states.blocks():
-            given = self.states.of(rows)
-            vectors[given["encoded"]] = encode(given["states"], given["lengths"]).numpy()
+        for block in self.states.blocks(self.all if rows is None else rows):
+            given = self.states.of(block)
+            vectors[given["encoded"]] = self._encode(given["states"], given["lengths"]).numpy()
         if not np.isfinite(vectors).all():
             raise AssertionError("the text encoder returned values that are not finite")
         self.model.items.text.assign(vectors)

@@ -10,12 +10,13 @@ import numpy as np
 
 from pipelines.data.examples import TrainingExamples
 from pipelines.data.splits import Part
+from pipelines.epoch import train_epoch
 from pipelines.errors import BadInput
 from pipelines.judge import CatalogueTargets, Slates
 from pipelines.model_ranker import ModelRanker
 from pipelines.optimizer import Tuner, ever_trained, optimizer_for
 from pipelines.prepare import Prepared
-from pipelines.progress import say, track
+from pipelines.progress import say
 from pipelines.rankers import Ranker
 from pipelines.recipe import Recipe
 
@@ -100,7 +101,7 @@ def fit(
         scores.append(best)
         say(f"epoch 0 (untrained): validation {validation.name} {best:.4f}")
     for epoch in range(1, epochs + 1):
-        losses.append(_epoch(model, examples, tuners, epoch, epochs))
+        losses.append(train_epoch(model, examples, tuners, epoch, epochs))
         if not np.isfinite(losses[-1]):
             raise BadInput(
                 f"training diverged in epoch {epoch} (the loss is not finite): lower training.learning_rate."
@@ -133,17 +134,3 @@ def _thaws_later(recipe: Recipe, epoch: int) -> bool:
     """Whether a layer is still to be thawed: a schedule is not stopped before it has been tried."""
     text, image = recipe.fine_tuning, recipe.image_tuning
     return (text is not None and text.stages[-1].epoch > epoch) or (image is not None and image.epoch > epoch)
-
-
-def _epoch(model: Any, examples: TrainingExamples, tuners: Sequence[Tuner], epoch: int, epochs: int) -> float:
-    for tuner in tuners:
-        tuner.begin(epoch)
-    losses = []
-    for number in track(range(len(examples)), f"epoch {epoch} of {epochs}", len(examples)):
-        batch = examples.batch(epoch, number)
-        for tuner in tuners:
-            batch = tuner.add_to(batch)
-        losses.append(float(model.train_on_batch(batch)))
-    for tuner in tuners:
-        tuner.end()
-    return float(np.mean(losses))

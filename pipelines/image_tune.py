@@ -29,6 +29,7 @@ class ImageTuner:
         self.model, self.schedule = model, schedule
         self.pixels = ImagePixels.decoded(images, model.image_encoder, folder)
         self._thawed = False
+        self._some = np.flatnonzero(self.pixels.place >= 0)[:1]
         from towers.runtime import tf
 
         self._encode = tf.function(lambda pixels: model.image_encoder(pixels, training=False), reduce_retracing=True)
@@ -55,7 +56,8 @@ class ImageTuner:
         if self.schedule.encode == "all":
             parts.append(batch["history"].ravel())
         found = self.pixels.of(np.unique(np.concatenate(parts)))
-        return {**batch, **found} if len(found["pictured"]) else batch
+        # The statistics of no image at all would not be numbers.
+        return {**batch, **(found if len(found["pictured"]) else self.pixels.of(self._some))}
 
     def end(self) -> None:
         """Renew the vectors of all images.

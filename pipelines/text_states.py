@@ -20,13 +20,17 @@ _TOKENS_AT_ONCE = 4096
 class TextStates:
     """Hidden states of N texts end to end, without padding; row 0 is no text.
 
+    The file is read and not mapped: what has been read would otherwise count as this process' memory.
+
     Attributes:
-        values: (T, D) float32, on disk; the system keeps in memory what is used.
-        begin: (N + 1,) where each row begins.
+        path: The file of the states, (T, D) float32.
+        width: D.
+        begin: (N + 1,) the token at which each row begins.
         lengths: (N + 1,) its tokens.
     """
 
-    values: np.ndarray
+    path: Path
+    width: int
     begin: np.ndarray
     lengths: np.ndarray
 
@@ -34,21 +38,24 @@ class TextStates:
         """The states of distinct `rows`, shortest first, as the two-tower model takes them."""
         rows = rows[np.argsort(self.lengths[rows], kind="stable")]
         lengths = self.lengths[rows]
-        ends = np.cumsum(lengths)
-        place = np.arange(lengths.sum()) + np.repeat(self.begin[rows] - (ends - lengths), lengths)
-        return {
-            "encoded": rows.astype(np.int32),
-            "states": np.asarray(self.values[place]),
-            "lengths": lengths.astype(np.int32),
-        }
+        values = np.empty((lengths.sum(), self.width), np.float32)
+        bytes_a_token = values.itemsize * self.width
+        start = 0
+        with self.path.open("rb", buffering=0) as file:
+            for begin, length in zip(self.begin[rows], lengths, strict=True):
+                file.seek(int(begin) * bytes_a_token)
+                if file.readinto(values[start : start + length].data) != length * bytes_a_token:
+                    raise OSError(f"{self.path} is shorter than it was written")
+                start += length
+        return {"encoded": rows.astype(np.int32), "states": values, "lengths": lengths.astype(np.int32)}
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """All rows from 1, by length, as many at once as make a fair batch."""
-        lengths = self.lengths[1:]
-        order = np.argsort(lengths, kind="stable") + 1
+    def blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Distinct `rows` by length, as many at once as make a fair batch."""
+        # Of one length, in the order of the file.
+        order = rows[np.lexsort((self.begin[rows], self.lengths[rows]))]
         start = 0
         while start < len(order):
-            longest = max(1, int(lengths[order[min(start + _BATCH, len(order)) - 1] - 1]))
+            longest = max(1, int(self.lengths[order[min(start + _BATCH, len(order)) - 1]]))
             size = max(8, _TOKENS_AT_ONCE // longest)
             yield order[start : start + size]
             start += size
@@ -81,8 +88,6 @@ def text_states(texts: np.ndarray, encoder: Any, cut: int, folder: Path) -> Text
             found, length = states(tf.constant([str(text) for text in texts[rows]]))
             file.write(found.numpy().tobytes())
             lengths[rows + 1] = length.numpy()
-    total, width = int(lengths.sum()), encoder.width
-    values = np.memmap(path, np.float32, "r", shape=(total, width)) if total else np.zeros((0, width), np.float32)
     begin = np.zeros(len(texts) + 1, np.int64)
     begin[order + 1] = np.cumsum(lengths[order + 1]) - lengths[order + 1]  # the file is in order of length
-    return TextStates(values, begin, lengths)
+    return TextStates(path, encoder.width, begin, lengths)

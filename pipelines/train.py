@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipelines.artefacts import atomic_folder, check_folder, write_json
 from pipelines.build import build_model
 from pipelines.data.dataset import Dataset
+from pipelines.data.examples import TrainingExamples
+from pipelines.data.splits import Part
 from pipelines.ensemble import Fitted, train_ensemble
 from pipelines.errors import BadInput
 from pipelines.fine_tune import FineTuner
 from pipelines.fit import Validation, fit, training_examples
 from pipelines.image_tune import ImageTuner
+from pipelines.judge import Slates
 from pipelines.optimizer import Tuner
 from pipelines.prepare import Prepared, prepare
 from pipelines.progress import say
@@ -90,7 +95,8 @@ def _train(recipe: Recipe, data: Prepared, scratch: Path, before: _Trained | Non
     validation = None if before else Validation.of(data, recipe.training.seed)
     epochs = before.metrics["best_epoch"] if before else recipe.training.epochs
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        tuners = _tuners(recipe, model, data, Path(folder))
+        read = _read_in_training(recipe, data, examples, refitting=before is not None)
+        tuners = _tuners(recipe, model, data, read, Path(folder))
         fitted = fit(model, recipe, examples, data, validation, tuners, epochs=epochs)
     metrics = {**before.metrics, "refit": fitted} if before else fitted
     metrics |= {"examples": len(examples.rows), "positives_of_unknown_items": unknown}
@@ -105,11 +111,26 @@ def _train(recipe: Recipe, data: Prepared, scratch: Path, before: _Trained | Non
     return _Trained(model, train_projection, ensemble, ranking, metrics)
 
 
-def _tuners(recipe: Recipe, model: Any, data: Prepared, scratch: Path) -> list[Tuner]:
+def _read_in_training(
+    recipe: Recipe, data: Prepared, examples: TrainingExamples, *, refitting: bool
+) -> np.ndarray | None:
+    """Items whose vectors are read while training goes on, of histories and of slates; None is all."""
+    every = recipe.data.histories == "others" or recipe.training.catalogue_weight > 0
+    if every or not (refitting or data.on_requests):
+        return None
+    log, slates = data.behaviour.interactions, Slates.of(data.behaviour, data.parts.requests == Part.VALIDATION)
+    rows = examples.rows
+    histories = data.window.items(
+        np.r_[log.user[rows], slates.queries.user], np.r_[log.history_end[rows], slates.queries.history_end]
+    )
+    return np.union1d(histories, slates.item[slates.item > 0])
+
+
+def _tuners(recipe: Recipe, model: Any, data: Prepared, read: np.ndarray | None, scratch: Path) -> list[Tuner]:
     found: list[Tuner] = []
     if recipe.fine_tuning is not None and recipe.features.text is not None:
         (texts,) = data.catalogue.texts(recipe.features.text.fields)
-        found.append(FineTuner(model, recipe.fine_tuning, texts, scratch))
+        found.append(FineTuner(model, recipe.fine_tuning, texts, scratch, read))
     if recipe.image_tuning is not None:
         found.append(ImageTuner(model, recipe.image_tuning, data.catalogue.images, scratch))
     return found

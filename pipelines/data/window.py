@@ -78,6 +78,14 @@ class HistoryWindow:
             "time_seconds": (at if self.has_times else np.zeros_like(at)).astype(np.int64),
         }
 
+    def items(self, user: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """The distinct items of these users' histories, cut as in `batch`."""
+        log = self.interactions
+        # Of nobody, whose history ends at 0, no slice begins later.
+        start = np.minimum(np.maximum(log.user_offsets[user], end - self.length), end)
+        opened = np.bincount(start, minlength=len(log) + 1) - np.bincount(end, minlength=len(log) + 1)
+        return np.unique(log.item[np.cumsum(opened)[:-1] > 0])
+
     def device(self, user: np.ndarray, end: np.ndarray, device: np.ndarray | None) -> np.ndarray:
         """(B,) int32 place of each query's own device, or else of the most recent one known of its history."""
         if not self.devices:

@@ -52,7 +52,16 @@ def test_states_hold_every_text_once_and_give_any_rows_back(recipe: dict[str, An
         np.testing.assert_allclose(given["states"][start : start + length], expected[row - 1, :length], atol=1e-5)
         start += length
     assert start == len(given["states"])
-    assert sorted(np.concatenate(list(states.blocks()))) == [1, 2, 3, 4, 5]
+    assert sorted(np.concatenate(list(states.blocks(np.array([4, 1, 5]))))) == [1, 4, 5]
+
+
+def test_states_that_were_cut_off_are_an_error(recipe: dict[str, Any], tmp_path: Path) -> None:
+    encoder = load_encoder(Recipe.model_validate(recipe).features.text)  # type: ignore[arg-type]
+    states = text_states(np.array(["storm", "goal and vote"], dtype=object), encoder, 0, tmp_path)
+    with states.path.open("r+b") as file:
+        file.truncate(states.path.stat().st_size - 4)
+    with pytest.raises(OSError, match="shorter than it was written"):
+        states.of(np.array([1, 2]))
 
 
 def test_the_encoder_moves_and_a_reopened_run_has_it(run: Run, dataset_folder: Path) -> None:

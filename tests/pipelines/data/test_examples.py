@@ -60,6 +60,15 @@ def test_a_window_is_the_end_of_the_history(made: Any, length: int, ages: bool) 
     }
 
 
+@pytest.mark.parametrize("length", [1, 3, 50])
+def test_the_items_of_windows_are_those_of_their_batches(made: Any, length: int) -> None:
+    log, cut = made.behaviour.interactions, window(made, length)
+    for rows in (np.arange(len(log)), np.arange(0, len(log), 9), np.array([0])):
+        user, end = np.r_[log.user[rows], NOBODY], np.r_[log.history_end[rows], 0]
+        history = cut.batch(user, end, np.zeros(len(user), np.int64))["history"]
+        assert list(cut.items(user, end)) == list(np.unique(history[history > 0]))
+
+
 def test_what_comes_after_the_positive_cannot_change_its_window(made: Any) -> None:
     log = made.behaviour.interactions
     whole = window(made).batch(log.user, log.history_end, log.at)

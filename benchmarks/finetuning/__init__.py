@@ -1,0 +1,1 @@
+"""What fine-tuning costs: beside a plain Keras loop, part by part, and as the catalogue grows."""
