@@ -17,6 +17,12 @@ from pipelines.progress import say
 from pipelines.recipe import Ensemble, Recipe
 from pipelines.vocabulary import Vocabulary
 
+_QUERIES = 6000
+# Tried on a member's weights, one member after the other, so many times.
+_FACTORS = (0.25, 0.5, 2.0, 4.0)
+_ROUNDS = 2
+_LEAST = 0.02
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -30,14 +36,13 @@ class Fitted:
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
-def train_ensemble(
-    recipe: Recipe, data: Prepared, model: Any, validation: Validation | None, before: Fitted | None
-) -> Fitted:
+def train_ensemble(recipe: Recipe, data: Prepared, model: Any, before: Fitted | None) -> Fitted:
     """Train what goes beside the trained two-tower `model`, and the weights of all.
 
     Without a validation part every weight is 1; with `before`, settings, epochs and weights are its.
     """
     settings = settings_of(recipe)
+    validation = None if before else Validation.of(data, recipe.training.seed, most=_QUERIES)
     members = (
         before.members
         if before
@@ -73,24 +78,38 @@ def train_ensemble(
 def _weigh(
     data: Prepared, validation: Validation, model: Any, settings: Ensemble, members: Members
 ) -> tuple[np.ndarray, dict[str, float]]:
-    """Weights that are learned, unless the best member alone is better than all together."""
+    """Weights that make the validation part most likely, and then each member's factor on them that ranks it best.
+
+    A likelihood asks for calibrated scores, a ranking does not: a member with scores of another shape would count too
+    little. Where the best member alone is better than all together, it is kept alone.
+    """
     slices = slices_of(settings.weights, data.vocabulary)
-    found = offers(data, validation, ModelRanker(model, data.window), model.content.widths, settings.weights)
+    ranker = ModelRanker(model, data.window)
+    found = offers(data, validation, ranker, model.content.widths, settings.weights)
+
+    def measured(weights: np.ndarray) -> float:
+        _put(model, settings, weights)
+        # Weights of items change their embeddings, which a ranker keeps.
+        return validation.measure(ModelRanker(model, data.window) if settings.weights == "category" else ranker)
+
     learned = fit_weights(found, slices)
+    # A factor on nothing would change nothing.
+    learned = np.maximum(learned, _LEAST * learned.max())
+    best = measured(learned)
+    for place in [*range(1, len(members.names))] * _ROUNDS:
+        for changed in [np.where(np.arange(learned.shape[1]) == place, factor, 1.0) * learned for factor in _FACTORS]:
+            value = measured(changed)
+            if value > best:
+                best, learned = value, changed
     tried = {"ensemble": learned}
     for place, name in enumerate(members.names):
-        alone = np.zeros_like(learned)
-        alone[:, place] = 1.0
-        tried[name] = alone
-    judged = {}
-    for name, weights in tried.items():
-        _put(model, settings, weights)
-        judged[name] = validation.measure(ModelRanker(model, data.window))
-    best = max(judged, key=lambda name: (judged[name], name == "ensemble"))
+        tried[name] = np.where(np.arange(learned.shape[1]) == place, 1.0, np.zeros_like(learned))
+    judged = {name: measured(weights) for name, weights in tried.items()}
+    kept = max(judged, key=lambda name: (judged[name], name == "ensemble"))
     say(f"validation {validation.name}: " + ", ".join(f"{name} {value:.4f}" for name, value in judged.items()))
-    if best != "ensemble":
-        say(f"together they are no better than {best}, which is kept alone")
-    return tried[best], judged
+    if kept != "ensemble":
+        say(f"together they are no better than {kept}, which is kept alone")
+    return tried[kept], judged
 
 
 def _put(model: Any, settings: Ensemble, weights: np.ndarray) -> None:

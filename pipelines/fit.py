@@ -55,8 +55,14 @@ class Validation:
     judge: Slates | CatalogueTargets
 
     @classmethod
-    def of(cls, data: Prepared, seed: int, among: np.ndarray | None = None) -> Validation | None:
-        """Of the validation part, as far as its examples are `among` (R,) or (E,) bool; None where there is none."""
+    def of(
+        cls, data: Prepared, seed: int, among: np.ndarray | None = None, *, most: int = VALIDATION_QUERIES
+    ) -> Validation | None:
+        """Of the validation part, as far as its examples are `among` (R,) or (E,) bool; None where there is none.
+
+        Args:
+            most: Queries against the catalogue, drawn with `seed`.
+        """
         part = data.parts.requests if data.on_requests else data.parts.interactions
         chosen = part == Part.VALIDATION
         if among is not None:
@@ -64,7 +70,7 @@ class Validation:
         if data.on_requests:
             slates = Slates.of(data.behaviour, chosen, known_only=True)
             return cls("auc", slates) if np.isfinite(_constant(slates)).any() else None
-        targets = CatalogueTargets.of(data.behaviour, data.catalogue, chosen, most=VALIDATION_QUERIES, seed=seed)
+        targets = CatalogueTargets.of(data.behaviour, data.catalogue, chosen, most=most, seed=seed)
         return cls("ndcg@10", targets) if len(targets.queries) else None
 
     def measure(self, ranker: Ranker) -> float:

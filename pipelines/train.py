@@ -102,7 +102,7 @@ def _train(recipe: Recipe, data: Prepared, scratch: Path, before: _Trained | Non
     metrics |= {"examples": len(examples.rows), "positives_of_unknown_items": unknown}
     ensemble = None
     if recipe.ensemble is not None:
-        ensemble = train_ensemble(recipe, data, model, validation, before.ensemble if before else None)
+        ensemble = train_ensemble(recipe, data, model, before.ensemble if before else None)
         model, metrics["ensemble"] = ensemble.model, ensemble.metrics
     if recipe.ranking is None:
         return _Trained(model, train_projection, ensemble, None, metrics)

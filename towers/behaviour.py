@@ -17,7 +17,7 @@ class BehaviourTower(keras.layers.Layer):
 
     The embedding is `scale * unit(weighted mean of the history) + history encoder + language + device + time of day
     + bias`. All but the first term start at zero, so that an untrained tower ranks by the cosine with the mean of the
-    history. The bias is what every user likes: its product with an item's embedding is a content-dependent popularity,
+    history. The scale learns a factor, a power of the number of events: a long history says more. The bias is what every user likes: its product with an item's embedding is a content-dependent popularity,
     and it is the whole answer for a user of whom nothing is known.
 
     Does not know weekdays: most logs are too short to tell a weekday from the drift of what is in the news.
@@ -65,6 +65,7 @@ class BehaviourTower(keras.layers.Layer):
         self.log_scale = self.add_weight(
             name="log_scale", shape=(), initializer=keras.initializers.Constant(math.log(self.start_scale))
         )
+        self.length_coefficient = self.add_weight(name="length_coefficients", shape=(), initializer="zeros")
         self.bias = self.add_weight(name="bias", shape=(width,), initializer="zeros")
         self.tables = {
             name: self.add_weight(name=f"{name}_table", shape=(size + 1, width), initializer="zeros")
@@ -77,7 +78,9 @@ class BehaviourTower(keras.layers.Layer):
         history_BxHxD, present_BxH = inputs["history"], inputs["present"]
         signals_BxHxS = signals(inputs["age_seconds"], inputs["dwell_seconds"], inputs["scroll_depth"])
         mean_BxD = self.mean(history_BxHxD, signals_BxHxS, present_BxH)
-        user_BxD = tf.exp(self.log_scale) * tf.math.l2_normalize(mean_BxD, axis=-1)
+        events_Bx1 = tf.reduce_sum(tf.cast(present_BxH, tf.float32), axis=1, keepdims=True)
+        scale_Bx1 = tf.exp(self.log_scale + self.length_coefficient * tf.math.log1p(events_Bx1))
+        user_BxD = scale_Bx1 * tf.math.l2_normalize(mean_BxD, axis=-1)
         if self.encoder is not None:
             user_BxD += self.encoder(history_BxHxD, signals_BxHxS, present_BxH, training=training)
         for name, table in self.tables.items():
