@@ -17,7 +17,8 @@ class BehaviourTower(keras.layers.Layer):
 
     The embedding is `scale * unit(weighted mean of the history) + history encoder + language + device + time of day
     + bias`. All but the first term start at zero, so that an untrained tower ranks by the cosine with the mean of the
-    history. The scale learns a factor, a power of the number of events: a long history says more. The bias is what every user likes: its product with an item's embedding is a content-dependent popularity,
+    history. The scale learns a power of the number of events: a long history says more. The bias is what every user
+    likes: its product with an item's embedding is a content-dependent popularity,
     and it is the whole answer for a user of whom nothing is known.
 
     Does not know weekdays: most logs are too short to tell a weekday from the drift of what is in the news.

@@ -16,7 +16,8 @@ class TrainingExamples:
     Args:
         chosen: (E,) bool, the positives to train on.
         shown_negatives: M, items of the same slate that were not clicked, drawn anew each epoch.
-        max_per_user: Keep at most this many of a user's positives, the newest.
+        max_per_user: At most this many of a user's positives an epoch: the newest, or where histories are the others,
+            drawn anew each epoch.
         histories: What a positive's history is: the events "before" it, or all "others" that are trained on, in an
             order drawn anew each epoch, of which the first H count.
         dwell_power: A positive's loss counts by (1 + its dwell in seconds) to this power, so scaled that the mean over
@@ -46,13 +47,15 @@ class TrainingExamples:
         self.histories, self.event_dropout, self.whole_catalogue = histories, event_dropout, whole_catalogue
         self.batch_size, self.shown_negatives, self.seed = batch_size, shown_negatives, seed
         log = behaviour.interactions
+        self._known = np.flatnonzero(chosen)
+        # Those of user u are `_known[_of_user[u] : _of_user[u + 1]]`, since the log is in order of users.
+        self._of_user = np.searchsorted(log.user[self._known], np.arange(len(log.user_offsets)))
         if max_per_user is not None:
+            # Which of them does not matter where they are drawn anew, only how many.
             later = np.cumsum(chosen[::-1])[::-1] - chosen
             after_user = np.r_[np.cumsum(chosen[::-1])[::-1], 0][log.user_offsets[1:]]
             chosen = chosen & (later - after_user[log.user] < max_per_user)
         self.rows = np.flatnonzero(chosen)
-        # Rows of user u are `rows[_of_user[u] : _of_user[u + 1]]`, since the log is in order of users.
-        self._of_user = np.searchsorted(log.user[self.rows], np.arange(len(log.user_offsets)))
         self.weight = _dwell_weights(log.dwell, self.rows, dwell_power)
         self._order: tuple[int, np.ndarray] = (-1, self.rows)
         counts = np.bincount(log.item[self.rows], minlength=items + 1)
@@ -66,9 +69,19 @@ class TrainingExamples:
     def batch(self, epoch: int, number: int) -> dict[str, np.ndarray]:
         """Batch `number` of an epoch; always the same for the same seed, epoch and number."""
         if self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng((self.seed, epoch)).permutation(self.rows))
+            rng = np.random.default_rng((self.seed, epoch))
+            rows = self._redrawn(rng) if self.histories == "others" else self.rows
+            self._order = (epoch, rng.permutation(rows))
         rows = self._order[1][number * self.batch_size : (number + 1) * self.batch_size]
         return self._batch(rows, np.random.default_rng((self.seed, epoch, number)))
+
+    def _redrawn(self, rng: np.random.Generator) -> np.ndarray:
+        """As many positives of each user as `rows` has, any of them."""
+        user = self.behaviour.interactions.user
+        wanted = np.bincount(user[self.rows], minlength=len(self._of_user) - 1)
+        order = np.lexsort((rng.random(len(self._known)), user[self._known]))
+        place = np.arange(len(order)) - self._of_user[user[self._known]]
+        return self._known[order[place < wanted[user[self._known]]]]
 
     def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         log = self.behaviour.interactions
@@ -93,7 +106,7 @@ class TrainingExamples:
         most = int((end - first).max())
         mine = first[:, None] + np.arange(max(most, self.window.length))
         inside = mine < end[:, None]
-        place = self.rows[np.where(inside, mine, 0)]
+        place = self._known[np.where(inside, mine, 0)]
         key = np.where(inside & (log.item[place] != log.item[rows][:, None]), rng.random(place.shape), np.inf)
         drawn = np.argsort(key, axis=1)[:, : self.window.length]
         return np.take_along_axis(place, drawn, axis=1), np.isfinite(np.take_along_axis(key, drawn, axis=1))
@@ -105,7 +118,7 @@ class TrainingExamples:
             row, place = log.spans(log.user_offsets[log.user[rows]], log.history_end[rows])
         else:
             row, place = log.spans(self._of_user[log.user[rows]], self._of_user[log.user[rows] + 1])
-            place = self.rows[place]
+            place = self._known[place]
         read = np.zeros((len(rows), len(self.probability)), bool)
         read[row, log.item[place]] = True
         return read

@@ -26,7 +26,9 @@ class Training(Section):
     )
     dwell_power: float = Field(0.0, ge=0, le=2, description="positives count by their dwell to this power")
     event_dropout: Share = Field(0.0, description="share of a history's events left out of training steps")
-    max_examples_per_user: int | None = Field(None, ge=1, description="the newest are kept")
+    max_examples_per_user: int | None = Field(
+        None, ge=1, description="an epoch: the newest, or with data.histories: others, drawn anew each epoch"
+    )
     refit: bool = Field(
         False, description="train once more on training and validation together, for as many epochs as were best"
     )
