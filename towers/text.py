@@ -51,7 +51,7 @@ class TextEncoder(keras.layers.Layer):
             preprocessor = type(preprocessor)(tokenizer=tokenizer, sequence_length=max_tokens)
         self.preprocessor = preprocessor
         self.backbone = keras_hub.models.Backbone.from_preset(preset)
-        self.width: int = _hidden_states(self.backbone.output).shape[-1]
+        self.width: int = hidden_states(self.backbone.output).shape[-1]
         self.attention = TokenAttention(self.width) if pooling == "attention" else None
 
     def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -59,7 +59,7 @@ class TextEncoder(keras.layers.Layer):
         return self.preprocessor(text)
 
     def call(self, tokens: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        return self.pool(_hidden_states(self.backbone(tokens, training=training)), tokens["padding_mask"])
+        return self.pool(hidden_states(self.backbone(tokens, training=training)), tokens["padding_mask"])
 
     def pool(self, states_BxLxD: tf.Tensor, mask_BxL: tf.Tensor) -> tf.Tensor:
         """Hidden states of a text's tokens to its vector (B, D), of unit length."""
@@ -133,11 +133,6 @@ def join_fields(title: tf.Tensor, body: tf.Tensor) -> tf.Tensor:
     return tf.strings.strip(tf.strings.join([title, body], separator=" "))
 
 
-def join_vectors(title_BxD: tf.Tensor, body_BxD: tf.Tensor) -> tf.Tensor:
-    """The vectors of title and body end to end (B, 2 D), so scaled that their sum has unit length."""
-    length_Bx1 = tf.norm(title_BxD + body_BxD, axis=1, keepdims=True)
-    return tf.math.divide_no_nan(tf.concat([title_BxD, body_BxD], axis=1), length_Bx1)
-
-
-def _hidden_states(output: Any) -> Any:
+def hidden_states(output: Any) -> Any:
+    """The hidden states (B, L, D) in what a backbone returns, which is a dict where it also has a pooler."""
     return output["sequence_output"] if isinstance(output, dict) else output
