@@ -70,7 +70,7 @@ def run(presets: dict[str, str] | None = None, results: Path = RESULTS) -> int:
 def named(words: list[str]) -> dict[str, str]:
     """`NAME=PRESET` words, or presets alone, which are named by their last part."""
     pairs = (word.split("=", 1) if "=" in word else (word.rstrip("/").split("/")[-1], word) for word in words)
-    return {name: preset for name, preset in pairs}
+    return dict(pairs)
 
 
 def read(folder: Path) -> dict[str, dict[str, list[tuple[str, str]]]]:

@@ -161,8 +161,7 @@ def _fit(
         if not np.isfinite([loss, by_epoch[-1]]).all():
             raise BadInput(f"training diverged in epoch {epoch} (the loss is not finite): lower the learning rate.")
         say(
-            f"epoch {epoch}: loss {loss:.4f}, held-out loss {by_epoch[-1]:.4f}, "
-            f"perplexity {math.exp(by_epoch[-1]):.1f}"
+            f"epoch {epoch}: loss {loss:.4f}, held-out loss {by_epoch[-1]:.4f}, perplexity {math.exp(by_epoch[-1]):.1f}"
         )
         if by_epoch[-1] < by_epoch[best_epoch]:
             best_epoch, best_weights = epoch, encoder.backbone.get_weights()

@@ -72,6 +72,12 @@ class TextEncoder(keras.layers.Layer):
         return tf.math.l2_normalize(mean_BxD, axis=-1)
 
     @property
+    def resources(self) -> list[Any]:
+        """The tokenizer's tables and models, which a SavedModel must hold beside the weights; a WordPiece has none."""
+        kinds = (tf.Module, tf.saved_model.experimental.TrackableResource)
+        return [value for value in vars(self.preprocessor.tokenizer).values() if isinstance(value, kinds)]
+
+    @property
     def layers_count(self) -> int:
         """Transformer layers that can be run one by one; 0 where the backbone is not built that way."""
         layers = getattr(self.backbone, "transformer_layers", [])

@@ -40,7 +40,9 @@ def demo(
 
 
 def pretrain(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder; its titles and bodies are read.")],
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="A dataset folder; its titles and bodies are read.")
+    ],
     out: Out,
     preset: Annotated[str, typer.Option(help="`minilm`, a preset folder, or a name that keras-hub knows.")] = "minilm",
     epochs: Annotated[int, typer.Option(min=1)] = 1,
