@@ -165,13 +165,12 @@ def _encoded(sentences: Any, preset: str) -> tuple[dict[str, Any], dict[str, Any
     text = Text(preset=preset, max_tokens=_MAX_TOKENS)
     encoder = load_encoder(text)
     version = f"{fingerprint(locate_preset(preset))} {_MAX_TOKENS} {text.pooling}"
-    vectors, tokens = {}, {}
-    for language in LANGUAGES:
-        texts = np.array(_texts(sentences, language), dtype=object)
-        vectors[language] = encode(texts, encoder, version)
-        tokens[language] = _tokens(encoder, texts)
-    for language in LANGUAGES:
-        tokens[language]["tokens_to_english"] = tokens[language]["tokens"] / tokens[_ENGLISH]["tokens"]
+    texts = {language: np.array(_texts(sentences, language), dtype=object) for language in LANGUAGES}
+    rows = np.split(encode(np.concatenate(list(texts.values())), encoder, version), len(texts))
+    vectors = dict(zip(texts, rows, strict=True))
+    tokens = {language: _tokens(encoder, each) for language, each in texts.items()}
+    for each in tokens.values():
+        each["tokens_to_english"] = each["tokens"] / tokens[_ENGLISH]["tokens"]
     return vectors, tokens
 
 
@@ -207,7 +206,7 @@ def compact(found: dict[str, Any]) -> list[str]:
             cells = [f"{100 * rows[key]['unknown']:.1f}" for key in LANGUAGES]
             lines.append(f"| {name} | tokens that are unknown | " + " | ".join(cells) + " |")
             cells = [f"{100 * rows[key]['tokens_to_english']:.0f}" for key in LANGUAGES]
-            lines.append(f"| {name} | tokens, of English' | " + " | ".join(cells) + " |")
+            lines.append(f"| {name} | tokens for 100 of English | " + " | ".join(cells) + " |")
     return lines
 
 

@@ -118,6 +118,13 @@ class _Texts:
     def __len__(self) -> int:
         return len(self._cuts) + 1
 
+    def signature(self) -> list[Any]:
+        """What a batch is made of, so that steps are traced once for all shapes."""
+        from towers.runtime import tf
+
+        tokens = {name: tf.TensorSpec([None, None], value.dtype) for name, value in self.tokens.items()}
+        return [tokens, tf.TensorSpec([2], tf.int32)]
+
     def batches(self, epoch: int | None) -> list[tuple[dict[str, np.ndarray], np.ndarray]]:
         """Tokens (B, L) and the seed (2,) of their masks; None for the same batches and masks every time."""
         rng = np.random.default_rng([self.seed, 0 if epoch is None else epoch + 1])
@@ -143,7 +150,7 @@ def _fit(
     except ValueError as error:
         raise BadInput(f"{preset!r} cannot be trained on: {error}.") from None
     encoder.backbone.trainable = True
-    steps = _Steps(model)
+    steps = _Steps(model, train.signature())
     untrained = before = steps.loss(held_out)
     for epoch in range(_HEAD_EPOCHS):
         steps.head_epoch(train, epoch)
@@ -185,15 +192,15 @@ def _fit(
 class _Steps:
     """The compiled steps: of the head alone, of all weights, and of judging."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, signature: list[Any]) -> None:
         from towers.finetuning import LayerwiseAdamW
         from towers.runtime import tf
 
-        self.model = model
+        self.model, self._signature = model, signature
         self.counted = 0
         optimizer = LayerwiseAdamW(_HEAD_RATE, weight_decay=_WEIGHT_DECAY, without_decay=_WITHOUT_DECAY)
         self._head_step = self._step(optimizer, model.head_weights, training=False)
-        self._judge = tf.function(model.losses_of, reduce_retracing=True)
+        self._judge = tf.function(model.losses_of, input_signature=signature)
 
     def begin(self, learning_rate: float, *, warmup: int) -> None:
         """Train the encoder from now on too, the head at a higher rate."""
@@ -240,7 +247,7 @@ class _Steps:
             optimizer.apply(gradients, weights)
             return loss, count
 
-        return tf.function(step, reduce_retracing=True)
+        return tf.function(step, input_signature=self._signature)
 
     @staticmethod
     def _over(step: Any, batches: list[Any], what: str) -> float:
