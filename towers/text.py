@@ -139,6 +139,12 @@ def join_fields(title: tf.Tensor, body: tf.Tensor) -> tf.Tensor:
     return tf.strings.strip(tf.strings.join([title, body], separator=" "))
 
 
+def join_vectors(title_BxD: tf.Tensor, body_BxD: tf.Tensor) -> tf.Tensor:
+    """The vectors of title and body end to end (B, 2 D), so scaled that their sum has unit length."""
+    length_Bx1 = tf.norm(title_BxD + body_BxD, axis=1, keepdims=True)
+    return tf.math.divide_no_nan(tf.concat([title_BxD, body_BxD], axis=1), length_Bx1)
+
+
 def hidden_states(output: Any) -> Any:
     """The hidden states (B, L, D) in what a backbone returns, which is a dict where it also has a pooler."""
     return output["sequence_output"] if isinstance(output, dict) else output
