@@ -68,7 +68,7 @@ def pretrain(
     empty = int((texts == "").sum())
     say(
         f"{len(distinct):,} distinct texts of {len(texts):,} items, {held:,} of them held out"
-        + (f" ({empty:,} items have no text)" if empty else "")
+        + (f" (items without text: {empty:,})" if empty else "")
     )
     from towers.runtime import seed_everything
 
