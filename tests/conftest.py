@@ -69,6 +69,48 @@ def tiny_image_preset(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+def multilingual_preset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a tiny XLM-R preset with random weights, whose vocabulary was learned from four languages."""
+    import io
+
+    import sentencepiece
+
+    from towers.runtime import keras, keras_hub
+
+    texts = [
+        "The striker scores a late goal in the cup and the league table changes",
+        "Der Stürmer schießt ein spätes Tor im Pokal und die Tabelle ändert sich",
+        "L’attaquant marque un but tardif en coupe et le classement change",
+        "El delantero marca un gol tardío en la copa y la clasificación cambia",
+    ]
+    proto = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts * 5),
+        model_writer=proto,
+        vocab_size=80,
+        hard_vocab_limit=False,
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+        minloglevel=2,
+    )
+    keras.utils.set_random_seed(6)
+    folder: Path = tmp_path_factory.mktemp("preset") / "multilingual"
+    tokenizer = keras_hub.models.XLMRobertaTokenizer(proto=proto.getvalue())
+    backbone = keras_hub.models.XLMRobertaBackbone(
+        vocabulary_size=tokenizer.vocabulary_size(),
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=16,
+        intermediate_dim=32,
+        dropout=0.0,
+    )
+    backbone.save_to_preset(str(folder))
+    tokenizer.save_to_preset(str(folder))
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
 def dataset_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small dataset with slates: 48 items of four topics, 60 users who each click on one topic."""
     import numpy as np

@@ -91,6 +91,7 @@ class Recommender(tf.Module):
         layers = [layer for layer in (content, behaviour, encoder, image_encoder) if layer is not None]
         # tf.Module finds tf.Variables only; Keras 3 wraps them.
         self.weights = [weight.value for layer in layers for weight in layer.weights]
+        self.tokenizer = [] if encoder is None else encoder.resources
         padded = np.concatenate([np.zeros((1, embeddings.shape[1]), np.float32), embeddings])
         self.embeddings = tf.Variable(padded, trainable=False, name="item_embeddings")
         # Row 0 is no item.

@@ -51,7 +51,7 @@ class TextEncoder(keras.layers.Layer):
             preprocessor = type(preprocessor)(tokenizer=tokenizer, sequence_length=max_tokens)
         self.preprocessor = preprocessor
         self.backbone = keras_hub.models.Backbone.from_preset(preset)
-        self.width: int = _hidden_states(self.backbone.output).shape[-1]
+        self.width: int = hidden_states(self.backbone.output).shape[-1]
         self.attention = TokenAttention(self.width) if pooling == "attention" else None
 
     def tokenize(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -59,7 +59,7 @@ class TextEncoder(keras.layers.Layer):
         return self.preprocessor(text)
 
     def call(self, tokens: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        return self.pool(_hidden_states(self.backbone(tokens, training=training)), tokens["padding_mask"])
+        return self.pool(hidden_states(self.backbone(tokens, training=training)), tokens["padding_mask"])
 
     def pool(self, states_BxLxD: tf.Tensor, mask_BxL: tf.Tensor) -> tf.Tensor:
         """Hidden states of a text's tokens to its vector (B, D), of unit length."""
@@ -70,6 +70,12 @@ class TextEncoder(keras.layers.Layer):
         mask_BxLx1 = tf.cast(mask_BxL, states_BxLxD.dtype)[:, :, None]
         mean_BxD = tf.reduce_sum(states_BxLxD * mask_BxLx1, axis=1) / tf.reduce_sum(mask_BxLx1, axis=1)
         return tf.math.l2_normalize(mean_BxD, axis=-1)
+
+    @property
+    def resources(self) -> list[Any]:
+        """The tokenizer's tables and models, which a SavedModel must hold beside the weights; a WordPiece has none."""
+        kinds = (tf.Module, tf.saved_model.experimental.TrackableResource)
+        return [value for value in vars(self.preprocessor.tokenizer).values() if isinstance(value, kinds)]
 
     @property
     def layers_count(self) -> int:
@@ -139,5 +145,6 @@ def join_vectors(title_BxD: tf.Tensor, body_BxD: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.concat([title_BxD, body_BxD], axis=1), length_Bx1)
 
 
-def _hidden_states(output: Any) -> Any:
+def hidden_states(output: Any) -> Any:
+    """The hidden states (B, L, D) in what a backbone returns, which is a dict where it also has a pooler."""
     return output["sequence_output"] if isinstance(output, dict) else output

@@ -1,4 +1,4 @@
-"""The commands from a dataset to answers: train, evaluate, score, recommend, export, model-server, demo."""
+"""The commands from a dataset to answers: pretrain, train, evaluate, score, recommend, export, model-server, demo."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the root."""
-    for command in (demo, train, evaluate, score, recommend, export):
+    for command in (demo, pretrain, train, evaluate, score, recommend, export):
         app.command()(command)
     # TF Serving's own flags are not Typer's business: they pass through as they are, --help included.
     raw = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -37,6 +37,44 @@ def demo(
             from pipelines.demo import wait_for_stop
 
             wait_for_stop(result)
+
+
+def pretrain(
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="A dataset folder; its titles and bodies are read.")
+    ],
+    out: Out,
+    preset: Annotated[str, typer.Option(help="`minilm`, a preset folder, or a name that keras-hub knows.")] = "minilm",
+    epochs: Annotated[int, typer.Option(min=1)] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of the encoder.")] = 2e-5,
+    max_tokens: Annotated[int, typer.Option(min=4, max=512, help="Tokens kept of a text.")] = 64,
+    validation: Annotated[float, typer.Option(min=0, max=1, help="Share of the texts that is held out.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0)] = 17,
+    as_json: Json = False,
+) -> None:
+    """Train a text encoder further on the words of your own items; the result is a preset folder."""
+    from pipelines.data.dataset import Dataset
+    from pipelines.pretrain import pretrain as run_pretrain
+
+    result = run_pretrain(
+        Dataset.open(dataset),
+        out,
+        preset=preset,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        max_tokens=max_tokens,
+        validation=validation,
+        seed=seed,
+    )
+    before, best = result["perplexity"][0], result["perplexity"][result["best_epoch"]]
+    lines = [
+        f"epoch {result['best_epoch']} of {epochs} kept: held-out perplexity of masked words {before:.1f} before, "
+        f"{best:.1f} after",
+        f"preset written to {out}: name it as features.text.preset in a recipe",
+    ]
+    show(result, lines, as_json=as_json)
 
 
 def train(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,18 @@ def test_tokenisation_runs_inside_a_graph(encoder: TextEncoder) -> None:
     graph = tf.function(encoder.encode, input_signature=[tf.TensorSpec([None], tf.string)])
     text = tf.constant(["ferry in the storm", "", "wine"])
     np.testing.assert_allclose(graph(text).numpy(), encoder.encode(text).numpy(), atol=1e-6)
+
+
+def test_weights_and_resources_are_all_that_a_saved_model_needs(any_encoder: TextEncoder, tmp_path: Path) -> None:
+    encode = tf.function(lambda text: {"vector": any_encoder.encode(text)})
+    module = tf.Module()
+    module.weights = [weight.value for weight in any_encoder.weights]
+    module.resources = any_encoder.resources
+    signature = encode.get_concrete_function(tf.TensorSpec([None], tf.string, name="text"))
+    tf.saved_model.save(module, str(tmp_path), signatures={"encode": signature})
+    text = tf.constant(["storm closes the harbour", ""])
+    found = tf.saved_model.load(str(tmp_path)).signatures["encode"](text=text)["vector"]
+    np.testing.assert_allclose(found.numpy(), any_encoder.encode(text).numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize(("title", "body", "text"), [("a", "b", "a b"), ("a", "", "a"), ("", "b", "b"), ("", "", "")])

@@ -109,7 +109,19 @@ def test_no_command_shows_the_help(arguments: list[str], capsys: pytest.CaptureF
 
 @pytest.mark.parametrize(
     "arguments",
-    ["", "train", "evaluate", "score", "recommend", "export", "demo", "data", "data import table", "data import mind"],
+    [
+        "",
+        "pretrain",
+        "train",
+        "evaluate",
+        "score",
+        "recommend",
+        "export",
+        "demo",
+        "data",
+        "data import table",
+        "data import mind",
+    ],
 )
 def test_every_command_has_help(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*arguments.split(), "--help"]) == 0
