@@ -99,7 +99,10 @@ def fit_weights(found: Offers, slices: int) -> np.ndarray:
     members = found.scores.shape[1]
     if not len(choices):
         return np.ones((slices + 1, members))
-    scores, place = found.scores[choices.row], found.slice_of[choices.row]
+    # On one scale, so that the pull is as strong on each.
+    spread = found.scores.std(axis=0)
+    spread[spread == 0] = 1.0
+    scores, place = found.scores[choices.row] / spread, found.slice_of[choices.row]
     pull = _PULL / len(choices)
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -117,4 +120,4 @@ def fit_weights(found: Offers, slices: int) -> np.ndarray:
     answer = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
     weights = answer.x.reshape(slices + 1, members)
     weights[1:] += weights[0]
-    return np.maximum(weights, 0.0)
+    return np.maximum(weights, 0.0) / spread

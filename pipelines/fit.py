@@ -49,7 +49,7 @@ def training_examples(recipe: Recipe, data: Prepared, among: np.ndarray | None =
 
 @dataclass(frozen=True)
 class Validation:
-    """What chooses the epoch: mean AUC of the slates, else nDCG@10 over the catalogue."""
+    """What chooses the epoch: mean AUC of the slates, else nDCG@10 over the catalogue, every user alike."""
 
     name: str
     judge: Slates | CatalogueTargets
@@ -74,7 +74,12 @@ class Validation:
         return cls("ndcg@10", targets) if len(targets.queries) else None
 
     def measure(self, ranker: Ranker) -> float:
-        return float(np.nanmean(self.judge.metrics(ranker)[self.name]))
+        values = self.judge.metrics(ranker)[self.name]
+        if isinstance(self.judge, CatalogueTargets):
+            # Else those who read most would choose for all.
+            place = np.unique(self.judge.queries.user, return_inverse=True)[1]
+            values = np.bincount(place, values) / np.bincount(place)
+        return float(np.nanmean(values))
 
 
 def _constant(slates: Slates) -> np.ndarray:

@@ -86,6 +86,7 @@ METHODS: dict[str, Sequence[Method]] = {
         Method("LSTUR", neural_news.fit_lstur),
     ),
     "ml100k-random": (
+        recipe("sets"),
         recipe("catalogue"),
         recipe("ids"),
         POPULARITY,
@@ -116,6 +117,7 @@ METHODS: dict[str, Sequence[Method]] = {
         *_FACTORISATION,
     ),
     "ibm": (
+        recipe("sets"),
         recipe("catalogue"),
         recipe("ids"),
         POPULARITY,
@@ -127,7 +129,7 @@ METHODS: dict[str, Sequence[Method]] = {
         EASE_MINILM,
         *_FACTORISATION,
     ),
-    "ibm-new": (recipe("catalogue"), TFIDF, MINILM, MINILM_ALS),
+    "ibm-new": (recipe("sets"), recipe("catalogue"), TFIDF, MINILM, MINILM_ALS),
     "globo": (
         recipe("ids", data="before", label="(1 epoch, 2 events a user)", epochs=1, max_examples_per_user=2),
         POPULARITY,
