@@ -9,7 +9,7 @@ from towers.behaviour import BehaviourTower
 from towers.content import ContentTower
 from towers.features import ItemTable
 from towers.runtime import keras, seed_everything, tf
-from towers.two_tower import TwoTower, own_slate, unseen
+from towers.two_tower import TwoTower, others, own_slate, unseen
 
 ITEMS = 12
 
@@ -149,3 +149,66 @@ def test_an_item_table_keeps_row_0_for_padding(column: int) -> None:
     columns[column][0] = 1
     with pytest.raises(ValueError, match="row 0"):
         ItemTable.from_arrays(*columns)
+
+
+def read() -> np.ndarray:
+    """(4, N + 1): the histories of `batch`, and item 4 for everybody."""
+    found = np.zeros((4, ITEMS + 1), bool)
+    for row, items in enumerate(batch()["history"]):
+        found[row, items[items > 0]] = True
+    found[:, 4] = True
+    return found
+
+
+@pytest.mark.parametrize("hard", [None, 2])
+def test_the_catalogue_loss_is_a_softmax_over_what_was_not_read(hard: int | None) -> None:
+    two_tower = model(in_batch_weight=0.0, shown_weight=0.0, catalogue_weight=1.0, hard_negatives=hard)
+    given = {**tensors(), "read": tf.constant(read())}
+    users = two_tower(given).numpy()
+    items = two_tower.embed_items(tf.range(ITEMS + 1)).numpy()
+    logits, allowed = users @ items.T, others({name: tf.constant(v) for name, v in given.items()}).numpy()
+    expected = 0.0
+    for row, positive in enumerate(batch()["positive"]):
+        negatives = np.sort(logits[row][allowed[row]])[::-1][:hard]
+        expected -= logits[row, positive] - np.log(np.exp(np.r_[logits[row, positive], negatives]).sum())
+    found = two_tower.compute_loss(given, None, two_tower(given, training=True))
+    assert float(found) == pytest.approx(expected / 4, rel=1e-4)
+
+
+def test_neither_padding_nor_the_positive_nor_what_was_read_is_a_negative() -> None:
+    found = others({"read": tf.constant(read()), "positive": tf.constant(batch()["positive"])}).numpy()
+    assert not found[:, [0, 4]].any()
+    assert not found[np.arange(4), batch()["positive"]].any()
+    assert not found[read()].any()
+    assert found[2].sum() == ITEMS - 2
+
+
+def test_a_row_counts_by_its_weight() -> None:
+    two_tower, given = model(shown_weight=0.0), tensors()
+
+    def loss(weight: list[float]) -> float:
+        weighted = {**given, "weight": tf.constant(weight)}
+        return float(two_tower.compute_loss(weighted, None, two_tower(weighted)))
+
+    each = [loss([float(row == place) for place in range(4)]) for row in range(4)]
+    assert loss([1.0, 1.0, 1.0, 1.0]) == pytest.approx(sum(each), rel=1e-4)
+    assert loss([2.0, 0.0, 0.5, 0.0]) == pytest.approx(2 * each[0] + 0.5 * each[2], rel=1e-4)
+
+
+def test_training_on_the_catalogue_embeds_every_item_once_and_reaches_all_weights() -> None:
+    two_tower = model(in_batch_weight=0.0, shown_weight=0.0, catalogue_weight=1.0)
+    two_tower.compile(optimizer=keras.optimizers.Adam(0.01), jit_compile=False)
+    before = [weight.numpy() for weight in two_tower.trainable_weights]
+    given = {**batch(), "read": read()}
+    losses = [float(two_tower.train_on_batch(given)) for _ in range(20)]
+    assert losses[-1] < losses[0]
+    still = [
+        w.path for old, w in zip(before, two_tower.trainable_weights, strict=True) if np.array_equal(old, w.numpy())
+    ]
+    assert not still
+
+
+def test_users_are_the_same_by_a_table_of_all_items() -> None:
+    two_tower, given = model(), tensors()
+    table = two_tower.embed_items(tf.range(ITEMS + 1))
+    np.testing.assert_allclose(two_tower.embed_users_by(given, table).numpy(), two_tower(given).numpy(), atol=1e-5)

@@ -211,3 +211,71 @@ def test_probability_is_the_share_of_the_training_positives(made: Any) -> None:
     batch = found.batch(1, 0)
     share = [(log.item[chosen] == item).mean() for item in batch["positive"]]
     np.testing.assert_allclose(batch["probability"], share, rtol=1e-6)
+
+
+def test_histories_of_others_are_the_user_s_other_training_positives(made: Any) -> None:
+    log = made.behaviour.interactions
+    chosen = np.arange(len(log)) % 3 > 0
+    built = TrainingExamples(
+        made.behaviour,
+        window(made, length=200),
+        chosen,
+        items=len(made.catalogue),
+        batch_size=16,
+        shown_negatives=0,
+        max_per_user=None,
+        seed=1,
+        histories="others",
+        whole_catalogue=True,
+    )
+    seen = 0
+    for number in range(len(built)):
+        batch = built.batch(1, number)
+        rows = built._order[1][number * 16 : number * 16 + 16]
+        for place, row in enumerate(rows):
+            mine = log.item[chosen & (log.user == log.user[row])]
+            history = batch["history"][place]
+            assert sorted(history[history > 0]) == sorted(mine[mine != log.item[row]])
+            np.testing.assert_array_equal(np.flatnonzero(batch["read"][place]), np.unique(mine))
+            seen += 1
+    assert seen >= chosen.sum() - 1
+
+
+def test_others_are_drawn_anew_each_epoch_and_so_are_the_positives_kept(made: Any) -> None:
+    settings = {"histories": "others", "max_per_user": 2, "batch_size": 8, "shown_negatives": 0}
+    built = examples(made, **settings)
+    user = made.behaviour.interactions.user
+    kept = []
+    for epoch in (1, 2):
+        built.batch(epoch, 0)
+        rows = built._order[1]
+        assert np.bincount(user[rows]).max() <= 2
+        assert len(rows) == len(built.rows)
+        kept.append(set(rows))
+    assert kept[0] != kept[1]
+    again = examples(made, **settings)
+    for name, values in built.batch(2, 0).items():
+        np.testing.assert_array_equal(values, again.batch(2, 0)[name])
+
+
+def test_event_dropout_thins_histories_and_keeps_their_order(made: Any) -> None:
+    whole, thinned = batches(made), batches(made, event_dropout=0.5)
+    sizes = [sum((batch["history"] > 0).sum() for batch in each) for each in (whole, thinned)]
+    assert 0.35 < sizes[1] / sizes[0] < 0.65
+    for left, right in zip(whole, thinned, strict=True):
+        for full, few in zip(left["history"], right["history"], strict=True):
+            few = few[few > 0]
+            rest = iter(full)
+            assert all(item in rest for item in few)
+        assert ((right["history"] > 0)[:, :-1] >= (right["history"] > 0)[:, 1:]).all()
+
+
+def test_positives_count_by_their_dwell_where_it_is_known(made: Any) -> None:
+    dwell = made.behaviour.interactions.dwell
+    built = examples(made, dwell_power=0.5)
+    known = built.rows[dwell[built.rows] > 0]
+    assert built.weight[known].mean() == pytest.approx(1, abs=1e-5)
+    assert (built.weight[dwell == 0] == 1).all()
+    order = np.argsort(dwell[known])
+    assert (np.diff(built.weight[known][order]) >= 0).all()
+    assert (examples(made).weight == 1).all()

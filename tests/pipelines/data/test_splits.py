@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.data.histories import Behaviour, Interactions, Requests
-from pipelines.data.splits import Part, everything, split
+from pipelines.data.splits import Part, everything, split, split_at_random
 from pipelines.recipe import Split
 
 
@@ -148,3 +148,36 @@ def test_without_validation_only_the_validation_part_changes(made: Any) -> None:
     for old, new in ((parts.interactions, merged.interactions), (parts.requests, merged.requests)):
         assert set(new) == {Part.TRAIN, Part.TEST}
         np.testing.assert_array_equal(new == Part.TEST, old == Part.TEST)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=0, max_size=80), st.integers(0, 5))
+def test_a_random_split_loses_nothing_and_histories_are_what_is_trained_on(users: list[int], seed: int) -> None:
+    log = behaviour([(user, 10 * place) for place, user in enumerate(sorted(users))])
+    log = replace(log, interactions=replace(log.interactions, item=np.arange(len(users)) + 1))
+    moved, parts = split_at_random(log, Split(by="random", validation=0.2, test=0.3), seed)
+    found = moved.interactions
+    assert sorted(found.item) == sorted(log.interactions.item)
+    np.testing.assert_array_equal(found.user, log.interactions.user)
+    at = dict(zip(log.interactions.item, log.interactions.at, strict=True))
+    assert all(at[item] == moment for item, moment in zip(found.item, found.at, strict=True))
+    for user in np.unique(found.user):
+        mine = np.flatnonzero(found.user == user)
+        part = parts.interactions[mine]
+        assert list(part) == sorted(part)
+        assert part[0] == Part.TRAIN
+        for place in mine[part != Part.TRAIN]:
+            history = parts.interactions[mine[0] : found.history_end[place]]
+            earlier = range(parts.interactions[place])
+            assert len(history) == sum((part == each).sum() for each in earlier)
+            assert set(history) <= set(earlier)
+
+
+def test_a_random_split_has_its_shares_and_depends_on_the_seed() -> None:
+    log = behaviour([(user, place) for user in range(20) for place in range(50)])
+    rule = Split(by="random", validation=0.1, test=0.2)
+    parts = [split_at_random(log, rule, seed)[1].interactions for seed in (1, 1, 2)]
+    assert [int((parts[0] == part).sum()) for part in Part] == [700, 100, 200]
+    order = [split_at_random(log, rule, seed)[0].interactions.at for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(order[0], order[1])
+    assert (order[0] != order[2]).any()
