@@ -16,6 +16,8 @@ from pipelines.rankers import Queries
 
 # Not chosen beside each target; more would only make the same weights surer.
 _NEGATIVES = 500
+_LEAST = 0.02
+_PAIRS_AT_ONCE = 50_000
 # Squared distance of a slice's weights from those of all, in units of the loss of as many queries.
 _PULL = 20.0
 
@@ -54,13 +56,11 @@ def offers(data: Prepared, validation: Validation, ranker: ModelRanker, widths: 
     queries = judge.queries
     ends = np.cumsum(widths)
     user, items = ranker.embed(queries), ranker.items
-    scores = np.stack(
-        [
-            np.einsum("pd,pd->p", user[row, start:end], items[item, start:end])
-            for start, end in zip(ends - widths, ends, strict=True)
-        ],
-        axis=1,
-    )
+    scores = np.empty((len(row), len(widths)))
+    for begin in range(0, len(row), _PAIRS_AT_ONCE):
+        part = slice(begin, begin + _PAIRS_AT_ONCE)
+        for place, (start, end) in enumerate(zip(ends - widths, ends, strict=True)):
+            scores[part, place] = np.einsum("pd,pd->p", user[row[part], start:end], items[item[part], start:end])
     offsets = np.searchsorted(row, np.arange(len(queries) + 1))
     return Offers(scores, offsets, wanted, _slices(ranker, queries, by, row, item))
 
@@ -120,4 +120,7 @@ def fit_weights(found: Offers, slices: int) -> np.ndarray:
     answer = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
     weights = answer.x.reshape(slices + 1, members)
     weights[1:] += weights[0]
-    return np.maximum(weights, 0.0) / spread
+    weights = np.maximum(weights, 0.0)
+    # A member that is worth nothing to anybody keeps a trace, on which a factor can be tried.
+    weights[:, ~weights.any(axis=0)] = _LEAST * weights.max()
+    return weights / spread

@@ -21,7 +21,6 @@ _QUERIES = 6000
 # Tried on a member's weights, one member after the other, so many times.
 _FACTORS = (0.25, 0.5, 2.0, 4.0)
 _ROUNDS = 2
-_LEAST = 0.02
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,6 @@ def _weigh(
         return validation.measure(ModelRanker(model, data.window) if settings.weights == "category" else ranker)
 
     learned = fit_weights(found, slices)
-    # A factor on nothing would change nothing.
-    learned = np.maximum(learned, _LEAST * learned.max())
     best = measured(learned)
     for place in [*range(1, len(members.names))] * _ROUNDS:
         for changed in [np.where(np.arange(learned.shape[1]) == place, factor, 1.0) * learned for factor in _FACTORS]:

@@ -27,7 +27,7 @@ def test_the_weights_that_made_the_clicks_are_found() -> None:
 def test_a_member_that_knows_nothing_or_worse_gets_nothing() -> None:
     found = fit_weights(world(np.array([[1.5, 0.0, -1.0]])), 0)[0]
     assert found[1] < 0.15
-    assert found[2] == 0
+    assert found[2] < 0.05
 
 
 def test_slices_with_weights_of_their_own_get_them() -> None:
