@@ -1,7 +1,7 @@
 """Run the benchmarks named on the command line, or all: `python -m benchmarks [startup] [import] [encoders] ...`.
 
 `mind`, `ml100k`, `ibm` and `globo` compare our recipes with peers (`python -m benchmarks.quality` has options). They,
-`finetuning`, `encoders` and `images` need public files below $BELFRY_DATA and say so where they are not there.
+`finetuning`, `encoders`, `images` and the second half of `adaptation` need public files below $BELFRY_DATA and say so where they are not there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import encoders, images, importing, startup
+from benchmarks import adaptation, encoders, images, importing, startup
 from benchmarks.finetuning import run as finetuning
 from benchmarks.finetuning import scaling
 from benchmarks.quality.run import run as run_quality
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "scaling": scaling.run,
     "encoders": encoders.run,
     "images": images.run,
+    "adaptation": adaptation.run,
     **{name: partial(run_quality, name) for name in DATA_SETS},
 }
 
