@@ -67,7 +67,7 @@ BUILT: dict[str, Any] = {
     },
     "towers": {"projection": "train", "dropout": 0.0, "history_encoder": "mean"},
     "training": {"epochs": 6, "patience": 6, "batch_size": 256, "learning_rate": 3e-4, "in_batch_weight": 0.0},
-    "adaptation": {"weight": 1.0, "penalty": 0.01},
+    "adaptation": {"weight": 1.0, "penalty": 0.1},
 }
 
 

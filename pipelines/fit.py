@@ -45,7 +45,7 @@ def training_examples(recipe: Recipe, data: Prepared, among: np.ndarray | None =
         dwell_power=settings.dwell_power,
         event_dropout=settings.event_dropout,
         whole_catalogue=settings.catalogue_weight > 0,
-        domains=DomainItems.of(data.catalogue, recipe.adaptation) if recipe.adapts else None,
+        domains=DomainItems.of(data.catalogue, recipe.adaptation) if recipe.adaptation and recipe.adapts else None,
     )
 
 
