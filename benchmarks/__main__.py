@@ -1,8 +1,8 @@
 """Run the benchmarks named on the command line, or all: `python -m benchmarks [startup] [import] [encoders] ...`.
 
 `mind`, `ml100k`, `ibm` and `globo` compare our recipes with peers (`python -m benchmarks.quality` has options). They,
-`finetuning`, `encoders`, `images`, `languages` and `throughput` need public files below $BELFRY_DATA and say so where
-they are not there.
+`finetuning`, `encoders`, `images`, `languages`, `throughput` and a half of `adaptation` need public files below
+$BELFRY_DATA and say so where they are not there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import encoders, images, importing, languages, startup, throughput
+from benchmarks import adaptation, encoders, images, importing, languages, startup, throughput
 from benchmarks.finetuning import run as finetuning
 from benchmarks.finetuning import scaling
 from benchmarks.quality.run import run as run_quality
@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "images": images.run,
     "languages": languages.run,
     "throughput": throughput.run,
+    "adaptation": adaptation.run,
     **{name: partial(run_quality, name) for name in DATA_SETS},
 }
 

@@ -22,6 +22,9 @@ def train_epoch(model: Any, examples: TrainingExamples, tuners: Sequence[Tuner],
 
     for tuner in tuners:
         tuner.begin(epoch)
+    if tuners and hasattr(model, "towers"):
+        # A tuner renews the train function of the towers that it knows, and not of what holds them.
+        model.make_train_function(force=True)
     first = _batch(examples, tuners, epoch, 0)
     batches = (
         tf.data.Dataset.from_generator(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.data.domains import DomainItems
 from pipelines.data.examples import TrainingExamples
 from pipelines.data.splits import Part
 from pipelines.epoch import train_epoch
@@ -44,6 +45,7 @@ def training_examples(recipe: Recipe, data: Prepared, among: np.ndarray | None =
         dwell_power=settings.dwell_power,
         event_dropout=settings.event_dropout,
         whole_catalogue=settings.catalogue_weight > 0,
+        domains=DomainItems.of(data.catalogue, recipe.adaptation) if recipe.adaptation and recipe.adapts else None,
     )
 
 
@@ -100,9 +102,10 @@ def fit(
     epochs: int,
 ) -> dict[str, Any]:
     settings = recipe.training
-    optimizer = optimizer_for(recipe, model)
-    optimizer.build(ever_trained(model, tuners))
-    model.compile(optimizer=optimizer, jit_compile=False)
+    learner = model if examples.domains is None else _adapted(model, recipe, examples.domains)
+    optimizer = optimizer_for(recipe, learner)
+    optimizer.build(ever_trained(learner, tuners))
+    learner.compile(optimizer=optimizer, jit_compile=False)
     before = model.get_weights()
     best_epoch, best, best_weights = 0, 0.0, before
     losses: list[float] = []
@@ -112,7 +115,7 @@ def fit(
         scores.append(best)
         say(f"epoch 0 (untrained): validation {validation.name} {best:.4f}")
     for epoch in range(1, epochs + 1):
-        losses.append(train_epoch(model, examples, tuners, epoch, epochs))
+        losses.append(train_epoch(learner, examples, tuners, epoch, epochs))
         if not np.isfinite(losses[-1]):
             raise BadInput(
                 f"training diverged in epoch {epoch} (the loss is not finite): lower training.learning_rate."
@@ -139,6 +142,21 @@ def fit(
         "loss": losses,
         "validation": {"metric": validation.name, "by_epoch": scores} if validation else None,
     }
+
+
+def _adapted(model: Any, recipe: Recipe, domains: DomainItems) -> Any:
+    """The model with a domain head, which learns with it and is left behind."""
+    from towers.adaptation import Adapted, DomainHead
+
+    settings = recipe.adaptation
+    assert settings is not None
+    if not model.content.trainable_weights:
+        raise BadInput("adaptation has nothing to train in the content tower: set towers.projection to train.")
+    if "text" in model.content.vectors and not model.content.train_projection and model.text_top is None:
+        say("the text projection stays as it is, so adaptation does not reach the text (towers.projection: train)")
+    strength = settings.strength if settings.method == "adversarial" else None
+    head = DomainHead(len(domains.names), units=settings.units, strength=strength, penalty=settings.penalty)
+    return Adapted(model, head, weight=settings.weight)
 
 
 def _thaws_later(recipe: Recipe, epoch: int) -> bool:

@@ -39,14 +39,19 @@ def ever_trained(model: Any, tuners: Sequence[Tuner]) -> list[Any]:
     return found
 
 
-def optimizer_for(recipe: Recipe, model: Any) -> Any:
-    """AdamW as the recipe has it, with the encoders' layers at their own learning rates."""
+def optimizer_for(recipe: Recipe, learner: Any) -> Any:
+    """AdamW as the recipe has it, with the encoders' layers and the domain head at their own learning rates."""
     from towers.finetuning import LayerwiseAdamW, layer_factors
 
     settings, schedule = recipe.training, recipe.fine_tuning
     factors: dict[str, float] = {}
+    model = learner
+    if recipe.adaptation is not None and recipe.adapts:
+        model = learner.towers
+        factor = recipe.adaptation.learning_rate / settings.learning_rate
+        factors |= {weight.path: factor for weight in learner.head.weights}
     if schedule is not None:
-        factors = layer_factors(model.text_top, schedule.learning_rate / settings.learning_rate, schedule.decay)
+        factors |= layer_factors(model.text_top, schedule.learning_rate / settings.learning_rate, schedule.decay)
     if recipe.image_tuning is not None:
         factor = recipe.image_tuning.learning_rate / settings.learning_rate
         factors |= {weight.path: factor for weight in model.image_encoder.weights}

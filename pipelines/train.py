@@ -47,11 +47,11 @@ def train(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     with atomic_folder(out, replaces=FILES) as draft:
         (draft / RECIPE).write_text(recipe.dump(), encoding="utf-8")
         write_json(draft / ORIGIN, origin_of(dataset).model_dump())
-        trained = _train(recipe, data, draft.parent)
+        trained = train_prepared(recipe, data, draft.parent)
         if recipe.training.refit and trained.validated:
             say("training again, on the validation part too")
             data = prepare(dataset, recipe, train_on_validation=True)
-            trained = _train(recipe, data, draft.parent, before=trained)
+            trained = train_prepared(recipe, data, draft.parent, before=trained)
         write_json(draft / VOCABULARY, data.vocabulary.model_dump())
         trained.model.save_weights(draft / WEIGHTS)
         if trained.ensemble is not None:
@@ -63,7 +63,9 @@ def train(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Trained:
+class Trained:
+    """What `train_prepared` made: the towers (or the ensemble), and the second stage."""
+
     model: Any
     train_projection: bool
     ensemble: Fitted | None
@@ -75,7 +77,7 @@ class _Trained:
         return self.metrics["validation"] is not None
 
 
-def _train(recipe: Recipe, data: Prepared, scratch: Path, before: _Trained | None = None) -> _Trained:
+def train_prepared(recipe: Recipe, data: Prepared, scratch: Path, before: Trained | None = None) -> Trained:
     """Both stages; with `before`, for as many epochs as were best there. `scratch` is a folder for large files."""
     examples = training_examples(recipe, data)
     if len(examples.rows) < 2:
@@ -105,10 +107,10 @@ def _train(recipe: Recipe, data: Prepared, scratch: Path, before: _Trained | Non
         ensemble = train_ensemble(recipe, data, model, before.ensemble if before else None)
         model, metrics["ensemble"] = ensemble.model, ensemble.metrics
     if recipe.ranking is None:
-        return _Trained(model, train_projection, ensemble, None, metrics)
+        return Trained(model, train_projection, ensemble, None, metrics)
     ranking, ranked = train_ranking(recipe, data, model, before.ranking if before else None)
     metrics["ranking"] = {**before.metrics["ranking"], "refit": ranked} if before else ranked
-    return _Trained(model, train_projection, ensemble, ranking, metrics)
+    return Trained(model, train_projection, ensemble, ranking, metrics)
 
 
 def _read_in_training(

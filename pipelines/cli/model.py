@@ -1,4 +1,4 @@
-"""The commands from a dataset to answers: pretrain, train, evaluate, score, recommend, export, model-server, demo."""
+"""The commands from a dataset to answers, from `pretrain` to `model-server`, and the demo."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.options import Data, Json, OtherData, RunFolder, show
+from pipelines.errors import BadInput
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the root."""
-    for command in (demo, pretrain, train, evaluate, score, recommend, export):
+    for command in (demo, pretrain, train, adapt, evaluate, score, recommend, export):
         app.command()(command)
     # TF Serving's own flags are not Typer's business: they pass through as they are, --help included.
     raw = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -96,6 +97,28 @@ def train(
         best = max(metrics["validation"]["by_epoch"])
         lines[0] += f", validation {metrics['validation']['metric']} {best:.4f}"
     show(metrics, [*lines, f"run written to {out}"], as_json=as_json)
+
+
+def adapt(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file.")],
+    data: Data,
+    domain: Annotated[str, typer.Option(help="language or category.")],
+    held_out: Annotated[str, typer.Option("--held-out", help="The domain whose clicks are held out.")],
+    out: Out,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe without a domain's clicks, with and without adaptation, and judge it there."""
+    if domain not in ("language", "category"):
+        raise BadInput(f"--domain is language or category, not {domain!r}.")
+    from pipelines.recipe import Recipe
+
+    loaded = Recipe.load(recipe)
+    from pipelines.adapt import adapt as run_adapt
+    from pipelines.adapt import table_lines
+    from pipelines.data.dataset import Dataset
+
+    result = run_adapt(loaded, Dataset.open(data), out, domain=domain, held_out=held_out)
+    show(result, [*table_lines(result), f"report written to {out}"], as_json=as_json)
 
 
 def evaluate(

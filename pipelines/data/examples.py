@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from pipelines.data.domains import DomainItems
 from pipelines.data.histories import Behaviour
 from pipelines.data.window import HistoryWindow
 
@@ -24,6 +25,7 @@ class TrainingExamples:
             those whose dwell is known is 1; one of unknown dwell counts 1 (Yi et al. 2014, Beyond clicks).
         event_dropout: Share of a history's events that are left out, drawn anew each epoch.
         whole_catalogue: Add `read`, for a loss over all items.
+        domains: Add items of each, for a domain head.
         seed: Of the order and of the draws.
     """
 
@@ -42,8 +44,9 @@ class TrainingExamples:
         dwell_power: float = 0.0,
         event_dropout: float = 0.0,
         whole_catalogue: bool = False,
+        domains: DomainItems | None = None,
     ) -> None:
-        self.behaviour, self.window = behaviour, window
+        self.behaviour, self.window, self.domains = behaviour, window, domains
         self.histories, self.event_dropout, self.whole_catalogue = histories, event_dropout, whole_catalogue
         self.batch_size, self.shown_negatives, self.seed = batch_size, shown_negatives, seed
         log = behaviour.interactions
@@ -73,7 +76,9 @@ class TrainingExamples:
             rows = self._redrawn(rng) if self.histories == "others" else self.rows
             self._order = (epoch, rng.permutation(rows))
         rows = self._order[1][number * self.batch_size : (number + 1) * self.batch_size]
-        return self._batch(rows, np.random.default_rng((self.seed, epoch, number)))
+        batch = self._batch(rows, np.random.default_rng((self.seed, epoch, number)))
+        # Drawn on its own, so that the examples are the same with adaptation and without.
+        return batch | (self.domains.draw(np.random.default_rng((self.seed, epoch, number, 1))) if self.domains else {})
 
     def _redrawn(self, rng: np.random.Generator) -> np.ndarray:
         """As many positives of each user as `rows` has, any of them."""

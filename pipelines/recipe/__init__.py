@@ -1,11 +1,13 @@
 """A recipe: one typed file from which a run can be repeated."""
 
+from pipelines.recipe.adaptation import Adaptation
 from pipelines.recipe.file import Recipe
 from pipelines.recipe.inputs import Data, Features, Image, Split, Text
 from pipelines.recipe.learning import FineTuning, ImageTuning, Stage, Training
 from pipelines.recipe.model import Ensemble, Export, Linear, Ranking, Specialists, Towers
 
 __all__ = [
+    "Adaptation",
     "Data",
     "Ensemble",
     "Export",

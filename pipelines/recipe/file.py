@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from pipelines.errors import BadInput
+from pipelines.recipe.adaptation import Adaptation
 from pipelines.recipe.inputs import Data, Features
 from pipelines.recipe.learning import FineTuning, ImageTuning, Training
 from pipelines.recipe.model import Ensemble, Export, Ranking, Towers
@@ -42,6 +43,7 @@ class Recipe(Section):
     fine_tuning: FineTuning | None = None
     image_tuning: ImageTuning | None = None
     training: Training = Training()
+    adaptation: Adaptation | None = None
     ensemble: Ensemble | None = None
     ranking: Ranking | None = None
     export: Export = Export()
@@ -67,6 +69,11 @@ class Recipe(Section):
             if not getattr(self.features, by):
                 raise ValueError(f"an ensemble by {by} needs features.{by}")
         return self
+
+    @property
+    def adapts(self) -> bool:
+        """Whether a domain head is trained."""
+        return self.adaptation is not None and self.adaptation.weight > 0
 
     def _check_epoch(self, section: str, last: int) -> None:
         if last > self.training.epochs:
