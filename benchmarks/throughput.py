@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,37 +57,37 @@ def one(way: str, folder: Path) -> str:
     return f"{way:9} {rate:10,.0f} clicks/s"
 
 
-def _ours(recipe: object, data: object) -> float:
+def _ours(recipe: Any, data: Any) -> float:
     from pipelines.build import build_model
     from pipelines.epoch import train_epoch
     from pipelines.fit import training_examples
     from pipelines.optimizer import ever_trained, optimizer_for
 
-    model = build_model(recipe, data.vocabulary, data.catalogue)  # type: ignore[arg-type, attr-defined]
-    optimizer = optimizer_for(recipe, model)  # type: ignore[arg-type]
+    model = build_model(recipe, data.vocabulary, data.catalogue)
+    optimizer = optimizer_for(recipe, model)
     optimizer.build(ever_trained(model, []))
     model.compile(optimizer=optimizer, jit_compile=False)
-    count = len(data.behaviour.interactions)  # type: ignore[attr-defined]
-    few = training_examples(recipe, data, np.arange(count) % 50 == 0)  # type: ignore[arg-type]
+    count = len(data.behaviour.interactions)
+    few = training_examples(recipe, data, np.arange(count) % 50 == 0)
     train_epoch(model, few, [], 1, 1)
-    examples = training_examples(recipe, data)  # type: ignore[arg-type]
+    examples = training_examples(recipe, data)
     start = time.perf_counter()
     train_epoch(model, examples, [], 1, 1)
     return len(examples.rows) / (time.perf_counter() - start)
 
 
-def _tutorial(recipe: object, data: object) -> float:
+def _tutorial(recipe: Any, data: Any) -> float:
     """Embeddings of 32, Adagrad at 0.1 and batches of 8,192, as the tutorial has them."""
     from towers.runtime import tf, tfrs
 
-    log = data.behaviour.interactions  # type: ignore[attr-defined]
-    keras = tf.keras  # the second version, which TFRS has
+    log = data.behaviour.interactions
+    keras = tf.keras  # Keras 2, which TFRS is made of
 
     class Tutorial(tfrs.Model):
         def __init__(self) -> None:
             super().__init__()
             self.users = keras.layers.Embedding(len(log.user_ids), 32)
-            self.items = keras.layers.Embedding(len(data.catalogue) + 1, 32)  # type: ignore[attr-defined]
+            self.items = keras.layers.Embedding(len(data.catalogue) + 1, 32)
             self.task = tfrs.tasks.Retrieval()
 
         def compute_loss(self, batch: dict, training: bool = False) -> tf.Tensor:
