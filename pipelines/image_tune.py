@@ -65,10 +65,11 @@ class ImageTuner:
         Raises:
             AssertionError: An epoch has moved none of the weights that it should have.
         """
-        if self._thawed:
-            now = [weight.numpy() for weight in self.model.image_encoder.trainable_weights]
-            if all(np.array_equal(old, new) for old, new in zip(self._start, now, strict=True)):
-                raise AssertionError("the image encoder was trained for an epoch, but no weight has moved")
+        if not self._thawed:
+            return
+        now = [weight.numpy() for weight in self.model.image_encoder.trainable_weights]
+        if all(np.array_equal(old, new) for old, new in zip(self._start, now, strict=True)):
+            raise AssertionError("the image encoder was trained for an epoch, but no weight has moved")
         self.renew()
 
     def renew(self) -> None:
