@@ -129,7 +129,7 @@ METHODS: dict[str, Sequence[Method]] = {
         EASE_MINILM,
         *_FACTORISATION,
     ),
-    "ibm-new": (recipe("sets"), recipe("catalogue"), TFIDF, MINILM, MINILM_ALS),
+    "ibm-new": (recipe("catalogue"), recipe("sets"), TFIDF, MINILM, MINILM_ALS),
     "globo": (
         recipe("ids", data="before", label="(1 epoch, 2 events a user)", epochs=1, max_examples_per_user=2),
         POPULARITY,

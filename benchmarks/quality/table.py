@@ -35,15 +35,17 @@ class Outcome:
 
 
 def champion(outcomes: list[Outcome]) -> Outcome | None:
-    """Our recipe with the best validation metric: chosen without a look at the test."""
-    ours = [each for each in outcomes if each.told["ours"] and each.why_not is None]
-    return max(ours, key=lambda each: each.told["validation"] or 0.0, default=None)
+    """The recipe that `methods.py` names first for the task, of those that ran.
+
+    Recipes choose their epochs on validation parts of their own, whose metrics cannot be compared.
+    """
+    return next((each for each in outcomes if each.told["ours"] and each.why_not is None), None)
 
 
 def summary(task: Any, outcomes: list[Outcome]) -> dict[str, Any]:
     """Everything that is reported of a task, as JSON.
 
-    `lead` is our best recipe minus the method on the same rows, with the interval of the paired bootstrap: where it
+    `lead` is the task's first recipe minus the method on the same rows, with the interval of the paired bootstrap: where it
     holds 0, the two are not told apart.
     """
     best = champion(outcomes)

@@ -27,7 +27,7 @@ def _outcomes() -> list[Outcome]:
     ]
 
 
-def test_the_best_recipe_is_chosen_by_validation_and_not_by_the_test() -> None:
+def test_leads_are_of_the_recipe_that_is_named_first_and_not_of_the_best_on_the_test() -> None:
     best = champion(_outcomes())
     assert best is not None
     assert best.name == "one of ours"
