@@ -45,8 +45,8 @@ def champion(outcomes: list[Outcome]) -> Outcome | None:
 def summary(task: Any, outcomes: list[Outcome]) -> dict[str, Any]:
     """Everything that is reported of a task, as JSON.
 
-    `lead` is the task's first recipe minus the method on the same rows, with the interval of the paired bootstrap: where it
-    holds 0, the two are not told apart.
+    `lead` is the task's first recipe minus the method on the same rows, with the interval of the paired bootstrap:
+    where it holds 0, the two are not told apart.
     """
     best = champion(outcomes)
     ran = [each for each in outcomes if each.why_not is None]
