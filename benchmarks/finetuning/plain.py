@@ -49,7 +49,7 @@ class Plain:
     def _loss(self, tokens: Any, batch: Any) -> Any:
         from towers.runtime import tf
 
-        user = self.model(batch, training=True)
+        user, *_ = self.model(batch, training=True)  # what the losses would share is not used
         candidates = tf.concat([batch["positive"][:, None], batch["shown"]], axis=1)
         vectors = self.encoder(tokens, training=True)
         vectors = tf.reshape(vectors, [*tf.unstack(tf.shape(candidates)), self.encoder.width])
@@ -77,7 +77,7 @@ class Plain:
         tokenize = tf.function(self._tokens, reduce_retracing=True)
         tokens = [tokenize(batch) for batch in tensors]
         pairs = list(zip(tokens, tensors, strict=True))
-        users = tf.function(lambda batch: self.model(batch, training=True), reduce_retracing=True)
+        users = tf.function(lambda batch: self.model(batch, training=True)[0], reduce_retracing=True)
         loss = tf.function(self._loss, reduce_retracing=True)
         gradients = tf.function(self._gradients, reduce_retracing=True)
         apply = tf.function(self._apply)
