@@ -82,6 +82,8 @@ def fit_linear(
             f"(regularisation {best[1]:g}, decay {best[2]:g})"
         )
     table, sign, covariance = _factors(gram, best[1], linear_rank(settings, len(count) - 1))
+    if not (np.isfinite(table).all() and np.isfinite(covariance).all() and table[:, :-1].any()):
+        raise AssertionError("the linear model has weights that are not finite, or none at all")
     spread = np.zeros((len(count), table.shape[1]))
     spread[known] = table
     return LinearFit(spread, sign, covariance, best[1], best[2])

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from towers.runtime import keras, tf
-
-WeightsBy: TypeAlias = Literal["all", "language", "device", "category"]
 
 
 class EnsembleContent(keras.layers.Layer):
