@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import adaptation, encoders, images, importing, languages, startup, throughput
+from benchmarks import adaptation, encoders, images, importing, languages, resume, startup, throughput
 from benchmarks.finetuning import run as finetuning
 from benchmarks.finetuning import scaling
 from benchmarks.quality.run import run as run_quality
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "languages": languages.run,
     "throughput": throughput.run,
     "adaptation": adaptation.run,
+    "resume": resume.run,
     **{name: partial(run_quality, name) for name in DATA_SETS},
 }
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from pipelines.blend import fit_weights, offers
+from pipelines.checkpoint import Checkpoint
 from pipelines.fit import Validation, fit, training_examples
 from pipelines.linear import LinearFit, fit_linear
 from pipelines.members import Members, build_ensemble, settings_of, slices_of
@@ -35,13 +37,20 @@ class Fitted:
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
-def train_ensemble(recipe: Recipe, data: Prepared, model: Any, before: Fitted | None) -> Fitted:
+def train_ensemble(
+    recipe: Recipe,
+    data: Prepared,
+    model: Any,
+    before: Fitted | None,
+    checkpoint: Callable[[str], Checkpoint | None] = lambda fit: None,
+) -> Fitted:
     """Train what goes beside the trained two-tower `model`, and the weights of all.
 
-    Without a validation part every weight is 1; with `before`, settings, epochs and weights are its.
+    Without a validation part every weight is 1; with `before`, settings, epochs and weights are its. `checkpoint` is
+    asked for the place of each specialist's state.
     """
     settings = settings_of(recipe)
-    validation = None if before else Validation.of(data, recipe.training.seed, most=_QUERIES)
+    validation = None if before else Validation.of(data, recipe.training, most=_QUERIES)
     members = (
         before.members
         if before
@@ -49,7 +58,12 @@ def train_ensemble(recipe: Recipe, data: Prepared, model: Any, before: Fitted | 
     )
     built = build_ensemble(recipe, data.vocabulary, members, model)
     fits = [
-        _train_specialist(recipe, data, model, special, name, before.epochs[place] if before else None)
+        _train_specialist(
+            *(recipe, data, model, special, name),
+            epochs=before.epochs[place] if before else None,
+            # Names of slices are the publisher's, and need not be names of files.
+            checkpoint=checkpoint(f"specialist-{place}"),
+        )
         for place, (name, special) in enumerate(zip(members.specialists, built.specialists, strict=True))
     ]
     linear = None
@@ -146,7 +160,14 @@ def _specialists(recipe: Recipe, data: Prepared) -> list[str]:
 
 
 def _train_specialist(
-    recipe: Recipe, data: Prepared, model: Any, special: Any, name: str, epochs: int | None
+    recipe: Recipe,
+    data: Prepared,
+    model: Any,
+    special: Any,
+    name: str,
+    *,
+    epochs: int | None,
+    checkpoint: Checkpoint | None,
 ) -> dict[str, Any]:
     """Go on from the weights of `model` with the examples of one slice."""
     wanted = settings_of(recipe).specialists
@@ -157,7 +178,7 @@ def _train_specialist(
         getattr(special, side).set_weights(getattr(model, side).get_weights())
     validation = None
     if epochs is None:
-        validation = Validation.of(data, recipe.training.seed, _slice_of_units(data, mine))
+        validation = Validation.of(data, recipe.training, _slice_of_units(data, mine))
     say(f"specialist of {name}")
     return fit(
         special,
@@ -167,6 +188,7 @@ def _train_specialist(
         validation,
         [],
         epochs=recipe.training.epochs if epochs is None else epochs,
+        checkpoint=checkpoint,
     )
 
 

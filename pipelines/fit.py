@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from pipelines.checkpoint import Checkpoint, History
 from pipelines.data.domains import DomainItems
 from pipelines.data.examples import TrainingExamples
 from pipelines.data.splits import Part
 from pipelines.epoch import train_epoch
 from pipelines.errors import BadInput
 from pipelines.judge import CatalogueTargets, Slates
+from pipelines.metrics import RANK_METRICS, SLATE_METRICS
 from pipelines.model_ranker import ModelRanker
 from pipelines.optimizer import Tuner, ever_trained, optimizer_for
 from pipelines.prepare import Prepared
 from pipelines.progress import say
 from pipelines.rankers import Ranker
-from pipelines.recipe import Recipe
+from pipelines.recipe import Recipe, Training
 
 VALIDATION_QUERIES = 2000
 
@@ -51,37 +54,51 @@ def training_examples(recipe: Recipe, data: Prepared, among: np.ndarray | None =
 
 @dataclass(frozen=True)
 class Validation:
-    """What chooses the epoch: mean AUC of the slates, else nDCG@10 over the catalogue, every user alike."""
+    """What chooses the epoch: a mean over slates, or one over the catalogue in which every user counts alike."""
 
     name: str
     judge: Slates | CatalogueTargets
 
     @classmethod
     def of(
-        cls, data: Prepared, seed: int, among: np.ndarray | None = None, *, most: int = VALIDATION_QUERIES
+        cls, data: Prepared, settings: Training, among: np.ndarray | None = None, *, most: int = VALIDATION_QUERIES
     ) -> Validation | None:
         """Of the validation part, as far as its examples are `among` (R,) or (E,) bool; None where there is none.
 
         Args:
-            most: Queries against the catalogue, drawn with `seed`.
+            settings: Name the metric, and seed the draw of queries.
+            most: Queries against the catalogue.
+
+        Raises:
+            BadInput: There is no such metric where this dataset is judged.
         """
+        there = SLATE_METRICS if data.on_requests else RANK_METRICS
+        name = settings.metric if settings.metric != "auto" else "auc" if data.on_requests else "ndcg@10"
+        if name not in there:
+            where = "slates" if data.on_requests else "the catalogue"
+            raise BadInput(f"training.metric: {name} is not measured on {where} (there are {', '.join(there)}).")
         part = data.parts.requests if data.on_requests else data.parts.interactions
         chosen = part == Part.VALIDATION
         if among is not None:
             chosen &= among
         if data.on_requests:
             slates = Slates.of(data.behaviour, chosen, known_only=True)
-            return cls("auc", slates) if np.isfinite(_constant(slates)).any() else None
-        targets = CatalogueTargets.of(data.behaviour, data.catalogue, chosen, most=most, seed=seed)
-        return cls("ndcg@10", targets) if len(targets.queries) else None
+            return cls(name, slates) if np.isfinite(_constant(slates)).any() else None
+        targets = CatalogueTargets.of(data.behaviour, data.catalogue, chosen, most=most, seed=settings.seed)
+        return cls(name, targets) if len(targets.queries) else None
 
     def measure(self, ranker: Ranker) -> float:
-        values = self.judge.metrics(ranker)[self.name]
+        """The chosen metric."""
+        return self.measure_all(ranker)[self.name]
+
+    def measure_all(self, ranker: Ranker) -> dict[str, float]:
+        """Every metric."""
+        found = self.judge.metrics(ranker)
         if isinstance(self.judge, CatalogueTargets):
             # Else those who read most would choose for all.
             place = np.unique(self.judge.queries.user, return_inverse=True)[1]
-            values = np.bincount(place, values) / np.bincount(place)
-        return float(np.nanmean(values))
+            found = {name: np.bincount(place, values) / np.bincount(place) for name, values in found.items()}
+        return {name: float(np.nanmean(values)) for name, values in found.items()}
 
 
 def _constant(slates: Slates) -> np.ndarray:
@@ -100,46 +117,62 @@ def fit(
     tuners: Sequence[Tuner],
     *,
     epochs: int,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
-    settings = recipe.training
+    """Train `model` for at most `epochs`; it ends with the best weights, those of the start included.
+
+    Args:
+        checkpoint: Where the state is kept after every epoch, and from which training goes on if it is there.
+
+    Raises:
+        BadInput: Training diverged.
+        AssertionError: It ran, and no weight has moved.
+    """
     learner = model if examples.domains is None else _adapted(model, recipe, examples.domains)
     optimizer = optimizer_for(recipe, learner)
     optimizer.build(ever_trained(learner, tuners))
     learner.compile(optimizer=optimizer, jit_compile=False)
     before = model.get_weights()
-    best_epoch, best, best_weights = 0, 0.0, before
-    losses: list[float] = []
-    scores: list[float] = []
-    if validation:
-        best = validation.measure(ModelRanker(model, data.window))
-        scores.append(best)
-        say(f"epoch 0 (untrained): validation {validation.name} {best:.4f}")
-    for epoch in range(1, epochs + 1):
-        losses.append(train_epoch(learner, examples, tuners, epoch, epochs))
-        if not np.isfinite(losses[-1]):
+    saved = checkpoint.load(learner) if checkpoint else None
+    history, best_weights = saved or (History(), before)
+    if saved:
+        say(f"going on after epoch {history.epochs}")
+    elif validation:
+        history.validation.append(validation.measure_all(ModelRanker(model, data.window)))
+        say(f"epoch 0 (untrained): validation {validation.name} {history.validation[0][validation.name]:.4f}")
+    while history.epochs < epochs and not _stops(history, recipe):
+        epoch, began = history.epochs + 1, time.monotonic()
+        loss = train_epoch(learner, examples, tuners, epoch, epochs)
+        if not np.isfinite(loss):
             raise BadInput(
                 f"training diverged in epoch {epoch} (the loss is not finite): lower training.learning_rate."
             )
-        if not validation:
-            best_epoch, best_weights = epoch, model.get_weights()
-            say(f"epoch {epoch}: loss {losses[-1]:.4f}")
-            continue
-        scores.append(validation.measure(ModelRanker(model, data.window)))
-        say(f"epoch {epoch}: loss {losses[-1]:.4f}, validation {validation.name} {scores[-1]:.4f}")
-        if scores[-1] > best:
-            best_epoch, best, best_weights = epoch, scores[-1], model.get_weights()
-        elif epoch - best_epoch >= settings.patience and not _thaws_later(recipe, epoch):
-            say(f"no better for {settings.patience} epochs: the weights of epoch {best_epoch} are kept")
-            break
+        told = f"epoch {epoch}: loss {loss:.4f}"
+        better = validation is None
+        if validation:
+            best = history.validation[history.best_epoch][validation.name]
+            history.validation.append(validation.measure_all(ModelRanker(model, data.window)))
+            score = history.validation[epoch][validation.name]
+            told, better = f"{told}, validation {validation.name} {score:.4f}", score > best
+        say(told)
+        history.loss.append(loss)
+        history.seconds.append(time.monotonic() - began)
+        if better:
+            history.best_epoch, best_weights = epoch, model.get_weights()
+        if checkpoint:
+            checkpoint.save(history, learner, best_weights)
+    if _stops(history, recipe):
+        say(f"no better for {recipe.training.patience} epochs: the weights of epoch {history.best_epoch} are kept")
     if epochs and all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True)):
         raise AssertionError("training ran, but no weight has moved")
     model.set_weights(best_weights)
     for tuner in tuners:
         tuner.renew()
+    scores = [metrics[validation.name] for metrics in history.validation] if validation else []
     return {
-        "best_epoch": best_epoch,
-        "epochs": len(losses),
-        "loss": losses,
+        "best_epoch": history.best_epoch,
+        "epochs": history.epochs,
+        "loss": history.loss,
         "validation": {"metric": validation.name, "by_epoch": scores} if validation else None,
     }
 
@@ -159,7 +192,8 @@ def _adapted(model: Any, recipe: Recipe, domains: DomainItems) -> Any:
     return Adapted(model, head, weight=settings.weight)
 
 
-def _thaws_later(recipe: Recipe, epoch: int) -> bool:
-    """Whether a layer is still to be thawed: a schedule is not stopped before it has been tried."""
+def _stops(history: History, recipe: Recipe) -> bool:
+    """Whether patience is at its end; a schedule that is still to thaw a layer has not been tried yet."""
     text, image = recipe.fine_tuning, recipe.image_tuning
-    return (text is not None and text.stages[-1].epoch > epoch) or (image is not None and image.epoch > epoch)
+    last = max(text.stages[-1].epoch if text else 0, image.epoch if image else 0)
+    return history.epochs >= last and history.epochs - history.best_epoch >= recipe.training.patience

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 SLATE_METRICS = ("auc", "mrr", "ndcg@5", "ndcg@10", "precision@5")
+_CUTOFFS = (10, 20, 100)
+RANK_METRICS = tuple(f"{name}@{k}" for k in _CUTOFFS for name in ("recall", "ndcg"))
 
 
 def slate_metrics(
@@ -70,7 +72,7 @@ def _sum_by(group: np.ndarray, values: np.ndarray, groups: int) -> np.ndarray:
     return np.bincount(group, weights=values, minlength=groups)
 
 
-def rank_metrics(ranks: np.ndarray, cutoffs: Sequence[int] = (10, 20, 100)) -> dict[str, np.ndarray]:
+def rank_metrics(ranks: np.ndarray, cutoffs: Sequence[int] = _CUTOFFS) -> dict[str, np.ndarray]:
     """Recall@k and nDCG@k of queries with one wanted item each, from its rank among the catalogue (1 is best)."""
     result = {}
     for k in cutoffs:

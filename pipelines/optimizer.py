@@ -43,16 +43,16 @@ def optimizer_for(recipe: Recipe, learner: Any) -> Any:
     """AdamW as the recipe has it, with the encoders' layers and the domain head at their own learning rates."""
     from towers.finetuning import LayerwiseAdamW, layer_factors
 
-    settings, schedule = recipe.training, recipe.fine_tuning
-    factors: dict[str, float] = {}
-    model = learner
+    settings, factors, model = recipe.training, dict[str, float](), learner
     if recipe.adaptation is not None and recipe.adapts:
         model = learner.towers
         factor = recipe.adaptation.learning_rate / settings.learning_rate
         factors |= {weight.path: factor for weight in learner.head.weights}
+    # A specialist of an ensemble has no encoder of its own to tune.
+    schedule = recipe.fine_tuning if model.text_top is not None else None
     if schedule is not None:
         factors |= layer_factors(model.text_top, schedule.learning_rate / settings.learning_rate, schedule.decay)
-    if recipe.image_tuning is not None:
+    if recipe.image_tuning is not None and model.image_encoder is not None:
         factor = recipe.image_tuning.learning_rate / settings.learning_rate
         factors |= {weight.path: factor for weight in model.image_encoder.weights}
     return LayerwiseAdamW(

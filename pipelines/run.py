@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.artefacts import read_json
 from pipelines.build import build_model
@@ -31,7 +32,9 @@ RANKER = "ranker.weights.h5"
 METRICS = "metrics.json"
 ORIGIN = "origin.json"
 EVALUATION = "evaluation.json"
-FILES = (ORIGIN, RECIPE, VOCABULARY, MEMBERS, WEIGHTS, RANKER, METRICS, EVALUATION)
+LOGS = "logs"
+HISTORY = "history.csv"
+FILES = (ORIGIN, RECIPE, VOCABULARY, MEMBERS, WEIGHTS, RANKER, METRICS, EVALUATION, LOGS, HISTORY)
 
 
 class Origin(BaseModel):
@@ -41,10 +44,19 @@ class Origin(BaseModel):
 
     dataset: str
     dataset_name: str
+    data: str = Field("", description="fingerprint of the dataset's tables")
+    recipe: str = Field("", description="fingerprint of the recipe as it was given")
     first_at: str | None
     last_at: str | None
     versions: dict[str, str]
     platform: str
+
+    def difference(self, other: Origin) -> str | None:
+        """What another origin has that would give other metrics, in words; None for nothing."""
+        for field, what in (("recipe", "recipe"), ("data", "data"), ("versions", "versions of packages")):
+            if getattr(self, field) != getattr(other, field):
+                return what
+        return None
 
 
 @dataclass(frozen=True)
@@ -112,12 +124,14 @@ class Run:
         return model
 
 
-def origin_of(dataset: Dataset) -> Origin:
+def origin_of(recipe: Recipe, dataset: Dataset) -> Origin:
     """What a new run records about where it comes from."""
     packages = ("belfry", "tensorflow", "keras", "keras-hub", "tensorflow-recommenders", "numpy")
     return Origin(
         dataset=str(dataset.folder.resolve()),
         dataset_name=dataset.info.name,
+        data=dataset.fingerprint(),
+        recipe=hashlib.sha256(recipe.dump().encode()).hexdigest()[:16],
         first_at=str(dataset.info.first_at),
         last_at=str(dataset.info.last_at),
         versions={name: importlib.metadata.version(name) for name in packages},

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines.artefacts import atomic_folder, check_folder, write_json
+from pipelines.artefacts import atomic_folder, check_folder, read_json, write_json
 from pipelines.build import build_model
+from pipelines.checkpoint import Checkpoint
 from pipelines.data.dataset import Dataset
 from pipelines.data.examples import TrainingExamples
 from pipelines.data.splits import Part
@@ -25,41 +27,67 @@ from pipelines.prepare import Prepared, prepare
 from pipelines.progress import say
 from pipelines.ranking import SecondStage, resolve_ranking, save_ranking, train_ranking
 from pipelines.recipe import Recipe
-from pipelines.run import FILES, MEMBERS, METRICS, ORIGIN, RANKER, RECIPE, VOCABULARY, WEIGHTS, origin_of
+from pipelines.run import FILES, MEMBERS, METRICS, ORIGIN, RANKER, RECIPE, VOCABULARY, WEIGHTS, Origin, Run, origin_of
+from pipelines.unfinished import partial_of, unfinished
 
 # Examples for each of the projection's columns before it is worth training.
 _EXAMPLES_PER_COLUMN = 20
 
 
-def train(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
+def train(
+    recipe: Recipe, dataset: Dataset, out: Path, *, resume: bool = False, mlflow: str | None = None
+) -> dict[str, Any]:
     """Train and write the run folder `out`; returns its metrics.json.
 
     The weights kept are those of the epoch with the best validation metric, the untrained model (epoch 0) included.
     With `training.refit`, everything is then trained again on the training and validation parts together, for as many
     epochs as were best.
 
+    Until the run is finished it is in the folder `out` + ".partial", with a checkpoint of every epoch. A run that was
+    killed and resumed ends with the metrics of one that was not.
+
+    Args:
+        resume: Go on with the unfinished run, if there is one; a finished one is left as it is.
+        mlflow: Tracking URI of MLflow, where the run is recorded too.
+
     Raises:
-        BadInput: The dataset has too little to train on, or `out` is somebody's folder.
+        BadInput: The dataset has too little to train on, `out` is somebody's folder, or an unfinished run is there
+            which is of another recipe or dataset, or is not to be resumed.
     """
     check_folder(out, replaces=FILES)
-    data = prepare(dataset, recipe)
-    recipe = resolve_ranking(recipe, data)
-    with atomic_folder(out, replaces=FILES) as draft:
-        (draft / RECIPE).write_text(recipe.dump(), encoding="utf-8")
-        write_json(draft / ORIGIN, origin_of(dataset).model_dump())
-        trained = train_prepared(recipe, data, draft.parent)
+    origin = origin_of(recipe, dataset)
+    if resume and _is_finished(out, origin):
+        say(f"{out} is finished already")
+        return Run.open(out).metrics
+    with unfinished(out, origin, recipe, resume=resume, mlflow=mlflow) as work:
+        data = prepare(dataset, recipe)
+        recipe = resolve_ranking(recipe, data)
+        trained = train_prepared(recipe, data, work.scratch, checkpoint=work.checkpoint)
         if recipe.training.refit and trained.validated:
             say("training again, on the validation part too")
             data = prepare(dataset, recipe, train_on_validation=True)
-            trained = train_prepared(recipe, data, draft.parent, before=trained)
-        write_json(draft / VOCABULARY, data.vocabulary.model_dump())
-        trained.model.save_weights(draft / WEIGHTS)
-        if trained.ensemble is not None:
-            write_json(draft / MEMBERS, trained.ensemble.members.model_dump())
-        if trained.ranking is not None:
-            save_ranking(trained.ranking, draft / RANKER)
-        write_json(draft / METRICS, trained.metrics)
+            trained = train_prepared(
+                *(recipe, data, work.scratch, trained), checkpoint=lambda fit: work.checkpoint(f"refit-{fit}")
+            )
+        with atomic_folder(out, replaces=FILES) as draft:
+            (draft / RECIPE).write_text(recipe.dump(), encoding="utf-8")
+            write_json(draft / ORIGIN, origin.model_dump())
+            write_json(draft / VOCABULARY, data.vocabulary.model_dump())
+            trained.model.save_weights(draft / WEIGHTS)
+            if trained.ensemble is not None:
+                write_json(draft / MEMBERS, trained.ensemble.members.model_dump())
+            if trained.ranking is not None:
+                save_ranking(trained.ranking, draft / RANKER)
+            write_json(draft / METRICS, trained.metrics)
+            work.copy_logs(draft)
     return trained.metrics
+
+
+def _is_finished(out: Path, origin: Origin) -> bool:
+    """Whether a run of this origin is there and nothing is left to resume."""
+    if partial_of(out).exists() or not (out / ORIGIN).exists():
+        return False
+    return Origin.model_validate(read_json(out / ORIGIN)).difference(origin) is None
 
 
 @dataclass(frozen=True)
@@ -77,8 +105,19 @@ class Trained:
         return self.metrics["validation"] is not None
 
 
-def train_prepared(recipe: Recipe, data: Prepared, scratch: Path, before: Trained | None = None) -> Trained:
-    """Both stages; with `before`, for as many epochs as were best there. `scratch` is a folder for large files."""
+def train_prepared(
+    recipe: Recipe,
+    data: Prepared,
+    scratch: Path,
+    before: Trained | None = None,
+    checkpoint: Callable[[str], Checkpoint | None] = lambda fit: None,
+) -> Trained:
+    """Both stages; with `before`, for as many epochs as were best there.
+
+    Args:
+        scratch: A folder for large files.
+        checkpoint: Asked for where the state of each fit is kept.
+    """
     examples = training_examples(recipe, data)
     if len(examples.rows) < 2:
         raise BadInput(
@@ -94,17 +133,21 @@ def train_prepared(recipe: Recipe, data: Prepared, scratch: Path, before: Traine
     model = build_model(recipe, data.vocabulary, data.catalogue, train_projection=train_projection)
     if recipe.features.image is not None and not model.items.image.numpy().any():
         raise BadInput(f"no item of {data.name} has an image that can be decoded: leave features.image out.")
-    validation = None if before else Validation.of(data, recipe.training.seed)
+    validation = None if before else Validation.of(data, recipe.training)
     epochs = before.metrics["best_epoch"] if before else recipe.training.epochs
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         read = _read_in_training(recipe, data, examples, refitting=before is not None)
         tuners = _tuners(recipe, model, data, read, Path(folder))
-        fitted = fit(model, recipe, examples, data, validation, tuners, epochs=epochs)
+        fitted = fit(
+            *(model, recipe, examples, data, validation, tuners),
+            epochs=epochs,
+            checkpoint=checkpoint("towers"),
+        )
     metrics = {**before.metrics, "refit": fitted} if before else fitted
     metrics |= {"examples": len(examples.rows), "positives_of_unknown_items": unknown}
     ensemble = None
     if recipe.ensemble is not None:
-        ensemble = train_ensemble(recipe, data, model, before.ensemble if before else None)
+        ensemble = train_ensemble(recipe, data, model, before.ensemble if before else None, checkpoint)
         model, metrics["ensemble"] = ensemble.model, ensemble.metrics
     if recipe.ranking is None:
         return Trained(model, train_projection, ensemble, None, metrics)

@@ -23,6 +23,7 @@ model.register(app)
 # The extra that brings a module; what several extras bring is in the smallest.
 _EXTRAS = {
     "data": ("duckdb", "ibis", "pandas", "PIL", "pyarrow"),
+    "mlflow": ("mlflow",),
     "serve": ("grpc", "httptools", "orjson", "tensorflow_serving", "uvicorn", "uvloop"),
     "train": (
         *("keras", "keras_hub", "safetensors", "scipy", "sklearn", "tf_keras"),

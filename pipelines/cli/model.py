@@ -82,16 +82,18 @@ def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file.")],
     data: Data,
     out: Out,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was not finished.")] = False,
+    mlflow: Annotated[str | None, typer.Option(metavar="URI", help="Record the run in MLflow too.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a recipe; the result is a run folder."""
+    """Train a recipe; the result is a run folder. Until it is finished, it is in OUT.partial and can be resumed."""
     from pipelines.recipe import Recipe
 
     loaded = Recipe.load(recipe)
     from pipelines.data.dataset import Dataset
     from pipelines.train import train as run_train
 
-    metrics = run_train(loaded, Dataset.open(data), out)
+    metrics = run_train(loaded, Dataset.open(data), out, resume=resume, mlflow=mlflow)
     lines = [f"epoch {metrics['best_epoch']} of {metrics['epochs']} kept"]
     if metrics["validation"]:
         best = max(metrics["validation"]["by_epoch"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipelines.artefacts import atomic_folder, read_json, write_json
+from pipelines.artefacts import atomic_folder, read_json, sha256_of, write_json
 from pipelines.data import schema
 from pipelines.errors import BadInput
 
@@ -82,6 +83,11 @@ class Dataset:
         if dataset.users:
             _check(dataset.users, schema.USERS)
         return dataset
+
+    def fingerprint(self) -> str:
+        """A short name for the exact content of the tables."""
+        tables = [path for path in (self.items, self.events, self.users) if path]
+        return hashlib.sha256("".join(map(sha256_of, tables)).encode()).hexdigest()[:16]
 
     def verify(self) -> None:
         """Read every table to its end, which `open` does not.

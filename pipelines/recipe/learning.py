@@ -8,6 +8,20 @@ from pydantic import Field, model_validator
 
 from pipelines.recipe.section import Section, Share
 
+Metric = Literal[
+    "auto",
+    "auc",
+    "mrr",
+    "ndcg@5",
+    "ndcg@10",
+    "precision@5",
+    "recall@10",
+    "recall@20",
+    "ndcg@20",
+    "recall@100",
+    "ndcg@100",
+]
+
 
 class Training(Section):
     seed: int = Field(17, ge=0)
@@ -31,6 +45,9 @@ class Training(Section):
     )
     refit: bool = Field(
         False, description="train once more on training and validation together, for as many epochs as were best"
+    )
+    metric: Metric = Field(
+        "auto", description="that chooses the epoch; auto is auc of slates, or else ndcg@10 of the catalogue"
     )
     patience: int = Field(2, ge=1, description="epochs without a better validation metric before it stops")
 
