@@ -84,7 +84,7 @@ def evaluate(run: Run, other: Dataset | None = None, *, out: Path | None = None)
 
 def baselines(own: Prepared, data: Prepared, run: Run) -> list[Ranker]:
     """What a user would pick instead, fitted on the run's training part and applied to `data`'s items."""
-    before = own.parts.interactions != Part.TEST
+    before = own.parts.interactions < Part.TEST
     log = own.behaviour.interactions
     place = {item: row for row, item in enumerate(data.catalogue.ids, start=1)}
     # From the training catalogue's rows to the judged catalogue's.

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipelines.data.histories import Behaviour
-from pipelines.data.splits import Part, Parts
+from pipelines.data.splits import hide
 from pipelines.judge import Slates
 from pipelines.prepare import Prepared
 
@@ -18,31 +17,15 @@ def hold_out(data: Prepared, held: np.ndarray) -> Prepared:
     Their positives and their places in slates are left out of training, of validation and of all histories; what
     belongs to the test stays. The items stay in the catalogue, without a place in the vocabulary of ids.
     """
-    log, requests = data.behaviour.interactions, data.behaviour.requests
-    kept = ~held[log.item] | (data.parts.interactions == Part.TEST)
-    before = np.r_[0, np.cumsum(kept)]
-    columns = {
-        name: getattr(log, name)[kept] for name in ("user", "item", "at", "dwell", "scroll", "device", "request")
-    }
-    ends = {"user_offsets": before[log.user_offsets], "history_end": before[log.history_end[kept]]}
-    events = replace(log, **columns, **ends)
-    request = np.repeat(np.arange(len(requests)), np.diff(requests.offsets))
-    shown = ~held[requests.item] | (data.parts.requests == Part.TEST)[request]
-    slates = {name: getattr(requests, name)[shown] for name in ("item", "item_ids", "clicked", "read", "liked")}
-    left = replace(
-        requests,
-        **slates,
-        offsets=np.r_[0, np.cumsum(shown)][requests.offsets],
-        history_end=before[requests.history_end],
-    )
+    behaviour, parts = hide(data.behaviour, data.parts, held)
     hidden = set(data.catalogue.ids[held[1:]].tolist())
     known = [item for item in data.vocabulary.items if item not in hidden]
     return replace(
         data,
-        behaviour=Behaviour(events, left, data.behaviour.unknown),
-        parts=Parts(data.parts.interactions[kept], data.parts.requests),
+        behaviour=behaviour,
+        parts=parts,
         vocabulary=data.vocabulary.model_copy(update={"items": known}),
-        window=replace(data.window, interactions=events),
+        window=replace(data.window, interactions=behaviour.interactions),
     )
 
 

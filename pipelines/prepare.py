@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.data.catalogue import Catalogue, common, places, vocabulary
 from pipelines.data.dataset import Dataset
 from pipelines.data.histories import Behaviour, load_behaviour
-from pipelines.data.splits import Part, Parts, everything, split, split_at_random
+from pipelines.data.splits import Part, Parts, everything, held_items, hide, split, split_at_random, split_by_items
 from pipelines.data.window import HistoryWindow
 from pipelines.errors import BadInput
 from pipelines.recipe import Recipe
@@ -43,19 +43,14 @@ def prepare(dataset: Dataset, recipe: Recipe, *, train_on_validation: bool = Fal
         train_on_validation: Count the validation part as training.
 
     Raises:
-        BadInput: The recipe asks for slates and the dataset has none.
+        BadInput: The recipe asks for slates and the dataset has none, or for a split that it does not have.
     """
     catalogue = Catalogue.load(dataset)
     behaviour = load_behaviour(dataset, catalogue.ids, positive_rating=recipe.data.positive_rating)
     on_requests = bool(len(behaviour.requests)) and recipe.data.examples != "interactions"
     if recipe.data.examples == "impressions" and not on_requests:
         raise BadInput(f"{dataset.folder} has no impressions with a request_id: set data.examples to interactions.")
-    if recipe.data.split.by == "random":
-        if on_requests:
-            raise BadInput("data.split.by: random divides positives, not slates: set data.examples to interactions.")
-        behaviour, parts = split_at_random(behaviour, recipe.data.split, recipe.training.seed)
-    else:
-        parts = split(behaviour, recipe.data.split, on_requests=on_requests)
+    behaviour, parts = _divided(behaviour, catalogue, recipe, on_requests)
     if train_on_validation:
         parts = parts.without_validation()
     wanted, log = recipe.features, behaviour.interactions
@@ -82,6 +77,22 @@ def prepare(dataset: Dataset, recipe: Recipe, *, train_on_validation: bool = Fal
         _window(dataset, behaviour, recipe, words),
         _end(dataset),
     )
+
+
+def _divided(behaviour: Behaviour, catalogue: Catalogue, recipe: Recipe, on_requests: bool) -> tuple[Behaviour, Parts]:
+    """The parts under the recipe's split, and the log as that has it."""
+    rule, seed = recipe.data.split, recipe.training.seed
+    if rule.by == "random":
+        if on_requests:
+            raise BadInput("data.split.by: random divides positives, not slates: set data.examples to interactions.")
+        return split_at_random(behaviour, rule, seed)
+    if rule.by not in ("items", "language"):
+        return behaviour, split(behaviour, rule, on_requests=on_requests, seed=seed)
+    held = held_items(catalogue, rule, seed)
+    if not on_requests:
+        return split_by_items(behaviour, held)
+    in_time = rule.model_copy(update={"by": "time", "language": None})
+    return hide(behaviour, split(behaviour, in_time, on_requests=True), held == Part.TEST)
 
 
 def prepare_for(run: Run, dataset: Dataset) -> Prepared:

@@ -13,18 +13,32 @@ class Split(Section):
     """Which examples are kept for validation (choice of the epoch) and for the test.
 
     `time` takes the last shares of the time span's examples; `last` takes each user's last event for the test and the
-    one before it for validation; `random` takes shares of each user's events, for logs whose order says nothing; `none`
-    trains on everything.
+    one before it for validation; `random` takes shares of each user's events, for logs whose order says nothing;
+    `users` takes shares of the users, of whom training knows nothing; `items` takes what was done to shares of the
+    items, and `language` to the items of one language, of which training knows nothing (where slates are judged, those
+    of the last share of time, with the items left out of everything before it); `none` trains on everything.
+
+    With `folds`, the test of `users` is the fold's share of the users; that of `time` the block after the first
+    `fold + 1` of `folds + 1` equal blocks, with what comes later left out (rolling origin).
     """
 
-    by: Literal["time", "last", "random", "none"] = "time"
+    by: Literal["time", "last", "random", "users", "items", "language", "none"] = "time"
     validation: Share = 0.1
     test: Share = 0.1
+    language: str | None = Field(None, description="of the items that are the test, by language")
+    folds: int | None = Field(None, ge=2, le=50)
+    fold: int = Field(0, ge=0, description="from 0")
 
     @model_validator(mode="after")
     def _something_left(self) -> Split:
         if self.validation + self.test >= 1:
             raise ValueError("validation and test together must leave something to train on")
+        if (self.by == "language") != (self.language is not None):
+            raise ValueError("language goes with by: language")
+        if self.folds is not None and self.by not in ("users", "time"):
+            raise ValueError("folds are by users or by time")
+        if self.fold >= (self.folds or 1):
+            raise ValueError("fold must be below folds")
         return self
 
 
