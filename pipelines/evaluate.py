@@ -15,13 +15,14 @@ from pipelines.data.splits import Part
 from pipelines.encode import text_vectors
 from pipelines.errors import BadInput
 from pipelines.judge import CatalogueTargets, Slates
-from pipelines.metrics import Estimate, bootstrap
+from pipelines.metrics import Estimate, bootstrap, rank_metrics
 from pipelines.prepare import Prepared, prepare, prepare_for
 from pipelines.progress import track
 from pipelines.rankers import FixedOrder, Ranker, item_knn, popularity, text_profile, tfidf_profile
 from pipelines.recipe import Text
 from pipelines.run import Run
 from pipelines.second_stage import TwoStageRanker
+from pipelines.slices import Slices
 from pipelines.trained import first_stage, second_stage
 
 _KNN_DECAY = 0.8
@@ -32,7 +33,8 @@ def evaluate(run: Run, other: Dataset | None = None, *, out: Path | None = None)
 
     Without `other`, the test part of the run's own dataset is judged; with it, everything in `other`. Slates are
     judged where there are impressions; the whole catalogue wherever there are positives. `difference` is the model
-    minus a baseline on the same rows, with the interval of the paired bootstrap.
+    minus a baseline on the same rows, with the interval of the paired bootstrap. `slices` has both for new and known
+    users, new, head and tail items, and languages.
 
     Args:
         out: Also write the result there, as JSON.
@@ -61,17 +63,20 @@ def evaluate(run: Run, other: Dataset | None = None, *, out: Path | None = None)
         "targets_already_seen": targets.already_seen,
         "positives_of_unknown_items": data.behaviour.unknown,
     }
+    slices = Slices.of(own, data)
     if len(slates.item):
-        rows = {ranker.name: slates.metrics(ranker) for ranker in track(rankers, "judging slates", len(rankers))}
+        scores = {ranker.name: slates.scores(ranker) for ranker in track(rankers, "judging slates", len(rankers))}
+        rows = {name: slates.measure(values) for name, values in scores.items()}
         if np.isfinite(rows[model.name]["auc"]).any():
-            result["slates"] = _table(rows, seed)
+            by_slice = {name: slices.of_slates(slates, values) for name, values in scores.items()}
+            result["slates"] = _table(rows, seed) | {"slices": _sliced(by_slice, seed)}
             if second:
                 result["calibration"] = _calibration(second, slates)
     if len(targets.queries):
-        rows = {
-            ranker.name: targets.metrics(ranker) for ranker in track(rankers, "ranking the catalogue", len(rankers))
-        }
-        result["catalogue"] = _table(rows, seed)
+        ranks = {ranker.name: targets.ranks(ranker) for ranker in track(rankers, "ranking the catalogue", len(rankers))}
+        by_slice = {name: slices.of_ranks(targets, values) for name, values in ranks.items()}
+        rows = {name: rank_metrics(values) for name, values in ranks.items()}
+        result["catalogue"] = _table(rows, seed) | {"slices": _sliced(by_slice, seed)}
     if "slates" not in result and "catalogue" not in result:
         raise BadInput(
             f"there is nothing to judge on in {data.name}: no request has both a click and an item left alone, and no "
@@ -114,6 +119,12 @@ def _table(rows: dict[str, dict[str, np.ndarray]], seed: int) -> dict[str, Any]:
         "metrics": _nested(bootstrap(flat, seed=seed)),
         "difference": _nested(bootstrap(lead, seed=seed)),
     }
+
+
+def _sliced(by_slice: dict[str, dict[str, dict[str, np.ndarray]]], seed: int) -> dict[str, Any]:
+    """By slice, a table of all rankers."""
+    model = next(iter(by_slice))
+    return {name: _table({ranker: found[name] for ranker, found in by_slice.items()}, seed) for name in by_slice[model]}
 
 
 def _calibration(second: TwoStageRanker, slates: Slates) -> dict[str, dict[str, float]]:
@@ -159,6 +170,7 @@ def table_lines(result: dict[str, Any]) -> list[str]:
         for name, values in metrics.items():
             cells = "".join(f"{_cell(values[column]):>28}" for column in columns)
             lines.append(f"  {name:28}{cells}")
+        lines += _slice_lines(result[part]["slices"], "ndcg@10")
     calibration = result.get("calibration", {})
     lines += [""] if calibration else []
     for task, found in calibration.items():
@@ -166,6 +178,17 @@ def table_lines(result: dict[str, Any]) -> list[str]:
             f"probability of a {task}: {found['mean_predicted']:.4f} predicted, {found['mean_observed']:.4f} observed, "
             f"expected calibration error {found['ece']:.4f}",
         ]
+    return lines
+
+
+def _slice_lines(slices: dict[str, Any], metric: str) -> list[str]:
+    """The model by slice, and the best of what it is compared with."""
+    lines = [f"  by slice, {metric}"]
+    for name, table in slices.items():
+        model, *others = table["metrics"]
+        best = max(others, key=lambda other: table["metrics"][other][metric]["mean"])
+        value, other = table["metrics"][model][metric], table["metrics"][best][metric]
+        lines.append(f"    {name:16}{value['count']:>8,} {_cell(value):>27}   best other {other['mean']:.4f} ({best})")
     return lines
 
 

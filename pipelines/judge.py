@@ -80,7 +80,11 @@ class Slates:
         return scores
 
     def metrics(self, ranker: Ranker) -> dict[str, np.ndarray]:
-        return slate_metrics(self.offsets, self.scores(ranker), self.clicked, self.tie_break)
+        return self.measure(self.scores(ranker))
+
+    def measure(self, scores: np.ndarray) -> dict[str, np.ndarray]:
+        """(R,) metrics of scores (S,)."""
+        return slate_metrics(self.offsets, scores, self.clicked, self.tie_break)
 
 
 @dataclass(frozen=True)
