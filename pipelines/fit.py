@@ -61,9 +61,15 @@ class Validation:
 
     @classmethod
     def of(
-        cls, data: Prepared, settings: Training, among: np.ndarray | None = None, *, most: int = VALIDATION_QUERIES
+        cls,
+        data: Prepared,
+        settings: Training,
+        among: np.ndarray | None = None,
+        *,
+        part: Part = Part.VALIDATION,
+        most: int = VALIDATION_QUERIES,
     ) -> Validation | None:
-        """Of the validation part, as far as its examples are `among` (R,) or (E,) bool; None where there is none.
+        """Of a part, as far as its examples are `among` (R,) or (E,) bool; None where there is none.
 
         Args:
             settings: Name the metric, and seed the draw of queries.
@@ -77,8 +83,7 @@ class Validation:
         if name not in there:
             where = "slates" if data.on_requests else "the catalogue"
             raise BadInput(f"training.metric: {name} is not measured on {where} (there are {', '.join(there)}).")
-        part = data.parts.requests if data.on_requests else data.parts.interactions
-        chosen = part == Part.VALIDATION
+        chosen = (data.parts.requests if data.on_requests else data.parts.interactions) == part
         if among is not None:
             chosen &= among
         if data.on_requests:

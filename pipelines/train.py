@@ -66,9 +66,7 @@ def train(
         if recipe.training.refit and trained.validated:
             say("training again, on the validation part too")
             data = prepare(dataset, recipe, train_on_validation=True)
-            trained = train_prepared(
-                *(recipe, data, work.scratch, trained), checkpoint=lambda fit: work.checkpoint(f"refit-{fit}")
-            )
+            trained = train_prepared(recipe, data, work.scratch, trained, work.part("refit"))
         with atomic_folder(out, replaces=FILES) as draft:
             (draft / RECIPE).write_text(recipe.dump(), encoding="utf-8")
             write_json(draft / ORIGIN, origin.model_dump())

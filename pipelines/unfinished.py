@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipelines.artefacts import check_folder, read_json, write_json
@@ -42,6 +42,10 @@ class Unfinished:
                 tracker.track(self._rows)
 
         return Checkpoint(self.folder / _CHECKPOINTS / f"{fit}.npz", record)
+
+    def part(self, name: str) -> Callable[[str], Checkpoint]:
+        """Checkpoints of a part of the training that has fits of its own."""
+        return lambda fit: self.checkpoint(f"{name}-{fit}")
 
     def close(self) -> None:
         for tracker in self._trackers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -84,13 +84,25 @@ def train(
     out: Out,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was not finished.")] = False,
     mlflow: Annotated[str | None, typer.Option(metavar="URI", help="Record the run in MLflow too.")] = None,
+    folds: Annotated[int | None, typer.Option(min=2, max=50, help="Cross-validate instead; no model is kept.")] = None,
+    fold_by: Annotated[str, typer.Option("--fold-by", help="users or time.")] = "time",
     as_json: Json = False,
 ) -> None:
     """Train a recipe; the result is a run folder. Until it is finished, it is in OUT.partial and can be resumed."""
     from pipelines.recipe import Recipe
 
     loaded = Recipe.load(recipe)
+    if fold_by not in ("users", "time"):
+        raise BadInput(f"--fold-by is users or time, not {fold_by!r}.")
     from pipelines.data.dataset import Dataset
+
+    if folds is not None:
+        from pipelines.folds import cross_validate, table_lines
+
+        by: Any = fold_by
+        result = cross_validate(loaded, Dataset.open(data), out, folds=folds, by=by, resume=resume)
+        show(result, [*table_lines(result), f"report written to {out}"], as_json=as_json)
+        return
     from pipelines.train import train as run_train
 
     metrics = run_train(loaded, Dataset.open(data), out, resume=resume, mlflow=mlflow)
