@@ -22,11 +22,11 @@ model.register(app)
 
 # The extra that brings a module; what several extras bring is in the smallest.
 _EXTRAS = {
-    "data": ("duckdb", "ibis", "pandas", "PIL", "pyarrow"),
+    "data": ("duckdb", "ibis", "pandas", "PIL", "pyarrow", "scipy"),
     "mlflow": ("mlflow",),
     "serve": ("grpc", "httptools", "orjson", "tensorflow_serving", "uvicorn", "uvloop"),
     "train": (
-        *("keras", "keras_hub", "safetensors", "scipy", "sklearn", "tf_keras"),
+        *("keras", "keras_hub", "safetensors", "sklearn", "tf_keras"),
         *("tensorflow", "tensorflow_recommenders", "tensorflow_text"),
     ),
 }

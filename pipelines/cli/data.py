@@ -1,7 +1,8 @@
-"""`belfry data ...`: from the world's files to a dataset folder."""
+"""`belfry data ...`: from the world's files to a dataset folder, and what is wrong with it."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,6 +84,43 @@ def newsroom(
     from pipelines.data.sources.newsroom import import_newsroom
 
     _report(import_newsroom(size, dest, seed=seed, name=name), dest, as_json)
+
+
+@app.command()
+def audit(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset folder.")],
+    recipe: Annotated[Path | None, typer.Option(help="A recipe whose limits (audit) and split are used.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="MOMENT", help="Compare what came before with what came since, such as 2025-03-01."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Also write audit.json and audit.html there.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Look for what is wrong with a dataset. Exit code 0: it passes, 1: there is an error, 2: it cannot be read."""
+    from pipelines.recipe import Recipe
+
+    loaded = Recipe.load(recipe) if recipe else Recipe()
+    moment = _moment(since) if since else None
+    from pipelines.data.audit import audit as run_audit
+    from pipelines.data.audit.lines import audit_lines
+    from pipelines.data.dataset import Dataset
+
+    report = run_audit(Dataset.open(dataset), loaded, since=moment, out=out)
+    lines = [*audit_lines(report), *([f"audit written to {out}"] if out else [])]
+    show(report.result, lines, as_json=as_json)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadInput(f"--since takes a moment such as 2025-03-01 or 2025-03-01T06:00Z, not {text!r}.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _mapping(text: str) -> dict[str, str]:

@@ -54,7 +54,7 @@ def split(behaviour: Behaviour, rule: Split, *, on_requests: bool, seed: int = 0
         cuts = _moments(requests.at if on_requests else interactions.at, rule)
         return Parts(np.searchsorted(cuts, interactions.at, "right"), np.searchsorted(cuts, requests.at, "right"))
     if rule.by == "users":
-        part = _drawn(len(interactions.user_ids), rule, seed)
+        part = _drawn(len(interactions.user_offsets) - 1, rule, seed)
         return Parts(part[interactions.user], part[requests.user])
     from_end = np.repeat(interactions.user_offsets[1:], np.diff(interactions.user_offsets)) - np.arange(
         len(interactions)

@@ -1,6 +1,7 @@
 """A recipe: one typed file from which a run can be repeated."""
 
 from pipelines.recipe.adaptation import Adaptation
+from pipelines.recipe.audit import Audit, Limit
 from pipelines.recipe.file import Recipe
 from pipelines.recipe.inputs import Data, Features, Image, Split, Text
 from pipelines.recipe.learning import FineTuning, ImageTuning, Stage, Training
@@ -8,6 +9,7 @@ from pipelines.recipe.model import Ensemble, Export, Linear, Ranking, Specialist
 
 __all__ = [
     "Adaptation",
+    "Audit",
     "Data",
     "Ensemble",
     "Export",
@@ -15,6 +17,7 @@ __all__ = [
     "FineTuning",
     "Image",
     "ImageTuning",
+    "Limit",
     "Linear",
     "Ranking",
     "Recipe",

@@ -11,6 +11,7 @@ from pydantic import ValidationError, model_validator
 
 from pipelines.errors import BadInput
 from pipelines.recipe.adaptation import Adaptation
+from pipelines.recipe.audit import Audit
 from pipelines.recipe.inputs import Data, Features
 from pipelines.recipe.learning import FineTuning, ImageTuning, Training
 from pipelines.recipe.model import Ensemble, Export, Ranking, Towers
@@ -38,6 +39,7 @@ class Recipe(Section):
     """Data, features, towers, training, ranking and export of one run. An unknown key is an error."""
 
     data: Data = Data()
+    audit: Audit = Audit()
     features: Features = Features()
     towers: Towers = Towers()
     fine_tuning: FineTuning | None = None

@@ -121,6 +121,7 @@ def test_no_command_shows_the_help(arguments: list[str], capsys: pytest.CaptureF
         "data",
         "data import table",
         "data import mind",
+        "data audit",
     ],
 )
 def test_every_command_has_help(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:

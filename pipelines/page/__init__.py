@@ -1,0 +1,21 @@
+"""Reports as one HTML file: sections, tables and charts, without a script and without an outside address."""
+
+from pipelines.page.charts import Line, bars, columns, lines
+from pipelines.page.markup import Html, element, join
+from pipelines.page.page import badge, cards, figure, page, section, table
+
+__all__ = [
+    "Html",
+    "Line",
+    "badge",
+    "bars",
+    "cards",
+    "columns",
+    "element",
+    "figure",
+    "join",
+    "lines",
+    "page",
+    "section",
+    "table",
+]
