@@ -14,12 +14,14 @@ from functools import partial
 from benchmarks import adaptation, encoders, images, importing, languages, resume, startup, throughput
 from benchmarks.finetuning import run as finetuning
 from benchmarks.finetuning import scaling
+from benchmarks.preparation import run as preparation
 from benchmarks.quality.run import run as run_quality
 from benchmarks.quality.tasks import DATA_SETS
 
 BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "startup": startup.run,
     "import": importing.run,
+    "preparation": preparation.run,
     "finetuning": finetuning.run,
     "scaling": scaling.run,
     "encoders": encoders.run,

@@ -11,6 +11,7 @@ from scipy.special import expit
 from pipelines.artefacts import check_file, write_json
 from pipelines.calibration import expected_calibration_error
 from pipelines.data.dataset import Dataset
+from pipelines.data.engine import OpenEngine, open_duckdb
 from pipelines.data.splits import Part
 from pipelines.encode import text_vectors
 from pipelines.errors import BadInput
@@ -28,7 +29,9 @@ from pipelines.trained import first_stage, second_stage
 _KNN_DECAY = 0.8
 
 
-def evaluate(run: Run, other: Dataset | None = None, *, out: Path | None = None) -> dict[str, Any]:
+def evaluate(
+    run: Run, other: Dataset | None = None, *, out: Path | None = None, engine: OpenEngine = open_duckdb
+) -> dict[str, Any]:
     """Metrics of a run and of the baselines, with 95 % bootstrap intervals.
 
     Without `other`, the test part of the run's own dataset is judged; with it, everything in `other`. Slates are
@@ -38,14 +41,15 @@ def evaluate(run: Run, other: Dataset | None = None, *, out: Path | None = None)
 
     Args:
         out: Also write the result there, as JSON.
+        engine: Opens what prepares the events.
 
     Raises:
         BadInput: There is nothing to judge on.
     """
     if out is not None:
         check_file(out)
-    own = prepare(run.training_data(), run.recipe)
-    data = own if other is None else prepare_for(run, other)
+    own = prepare(run.training_data(), run.recipe, engine=engine)
+    data = own if other is None else prepare_for(run, other, engine=engine)
     slates = Slates.of(data.behaviour, data.parts.requests == Part.TEST, known_only=True)
     wanted = data.parts.interactions == Part.TEST
     if data.on_requests:

@@ -11,6 +11,7 @@ from scipy import stats
 from pipelines.artefacts import atomic_folder, check_folder, write_json
 from pipelines.build import build_model
 from pipelines.data.dataset import Dataset
+from pipelines.data.engine import OpenEngine, open_duckdb
 from pipelines.data.splits import Part
 from pipelines.errors import BadInput
 from pipelines.fit import Validation
@@ -40,6 +41,7 @@ def cross_validate(
     folds: int,
     by: Literal["users", "time"] = "time",
     resume: bool = False,
+    engine: OpenEngine = open_duckdb,
 ) -> dict[str, Any]:
     """Train a recipe once for each fold and write how it does on the fold's test; no model is kept.
 
@@ -62,7 +64,7 @@ def cross_validate(
         rows = []
         for fold, each in enumerate(recipes):
             say(f"fold {fold + 1} of {folds}")
-            data = prepare(dataset, each)
+            data = prepare(dataset, each, engine=engine)
             each = resolve_ranking(each, data)
             judges = {name: _judge(each, data, part) for name, part in (("training", Part.TRAIN), ("test", Part.TEST))}
             untrained = ModelRanker(build_model(each, data.vocabulary, data.catalogue), data.window)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,8 +13,17 @@ from pipelines.data.window import HistoryWindow
 from pipelines.rankers import DotProduct, Queries
 
 _BATCH = 1024
+ITEMS_AT_ONCE = 1024
 # Of the histories' embeddings, 4 bytes each.
 _VALUES_AT_ONCE = 50_000_000
+
+
+def item_embeddings(model: Any) -> Iterator[np.ndarray]:
+    """The embeddings (B, D) of a `TwoTower`'s items in the order of the catalogue, `ITEMS_AT_ONCE` of them a block."""
+    from towers.runtime import tf
+
+    for start in range(1, model.items.rows, ITEMS_AT_ONCE):
+        yield model.embed_items(tf.range(start, min(start + ITEMS_AT_ONCE, model.items.rows))).numpy()
 
 
 @dataclass(frozen=True)
@@ -26,12 +36,7 @@ class ModelRanker(DotProduct):
 
     @cached_property
     def items(self) -> np.ndarray:
-        from towers.runtime import tf
-
-        blocks = [
-            self.model.embed_items(tf.range(start, min(start + _BATCH, self.model.items.rows))).numpy()
-            for start in range(1, self.model.items.rows, _BATCH)
-        ]
+        blocks = list(item_embeddings(self.model))
         return np.concatenate(blocks) if blocks else np.zeros((0, self.model.content.width), np.float32)
 
     def embed(self, queries: Queries) -> np.ndarray:

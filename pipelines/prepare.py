@@ -9,6 +9,7 @@ import numpy as np
 
 from pipelines.data.catalogue import Catalogue, common, places, vocabulary
 from pipelines.data.dataset import Dataset
+from pipelines.data.engine import OpenEngine, open_duckdb
 from pipelines.data.histories import Behaviour, load_behaviour
 from pipelines.data.splits import Part, Parts, everything, held_items, hide, split, split_at_random, split_by_items
 from pipelines.data.window import HistoryWindow
@@ -36,17 +37,20 @@ class Prepared:
         return self.catalogue.on_offer(self.end, published_by=int(time.time()))
 
 
-def prepare(dataset: Dataset, recipe: Recipe, *, train_on_validation: bool = False) -> Prepared:
+def prepare(
+    dataset: Dataset, recipe: Recipe, *, train_on_validation: bool = False, engine: OpenEngine = open_duckdb
+) -> Prepared:
     """Load, split and number a dataset.
 
     Args:
         train_on_validation: Count the validation part as training.
+        engine: Opens what prepares the events.
 
     Raises:
         BadInput: The recipe asks for slates and the dataset has none, or for a split that it does not have.
     """
     catalogue = Catalogue.load(dataset)
-    behaviour = load_behaviour(dataset, catalogue.ids, positive_rating=recipe.data.positive_rating)
+    behaviour = load_behaviour(dataset, catalogue.ids, positive_rating=recipe.data.positive_rating, engine=engine)
     on_requests = bool(len(behaviour.requests)) and recipe.data.examples != "interactions"
     if recipe.data.examples == "impressions" and not on_requests:
         raise BadInput(f"{dataset.folder} has no impressions with a request_id: set data.examples to interactions.")
@@ -95,10 +99,10 @@ def _divided(behaviour: Behaviour, catalogue: Catalogue, recipe: Recipe, on_requ
     return hide(behaviour, split(behaviour, in_time, on_requests=True), held == Part.TEST)
 
 
-def prepare_for(run: Run, dataset: Dataset) -> Prepared:
+def prepare_for(run: Run, dataset: Dataset, *, engine: OpenEngine = open_duckdb) -> Prepared:
     """Load a dataset for a trained run: its vocabulary, and everything is the test."""
     catalogue = Catalogue.load(dataset)
-    behaviour = load_behaviour(dataset, catalogue.ids, positive_rating=run.recipe.data.positive_rating)
+    behaviour = load_behaviour(dataset, catalogue.ids, positive_rating=run.recipe.data.positive_rating, engine=engine)
     return Prepared(
         dataset.info.name,
         catalogue,

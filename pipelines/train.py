@@ -14,6 +14,7 @@ from pipelines.artefacts import atomic_folder, check_folder, read_json, write_js
 from pipelines.build import build_model
 from pipelines.checkpoint import Checkpoint
 from pipelines.data.dataset import Dataset
+from pipelines.data.engine import OpenEngine, open_duckdb
 from pipelines.data.examples import TrainingExamples
 from pipelines.data.splits import Part
 from pipelines.ensemble import Fitted, train_ensemble
@@ -35,7 +36,13 @@ _EXAMPLES_PER_COLUMN = 20
 
 
 def train(
-    recipe: Recipe, dataset: Dataset, out: Path, *, resume: bool = False, mlflow: str | None = None
+    recipe: Recipe,
+    dataset: Dataset,
+    out: Path,
+    *,
+    resume: bool = False,
+    mlflow: str | None = None,
+    engine: OpenEngine = open_duckdb,
 ) -> dict[str, Any]:
     """Train and write the run folder `out`; returns its metrics.json.
 
@@ -49,6 +56,7 @@ def train(
     Args:
         resume: Go on with the unfinished run, if there is one; a finished one is left as it is.
         mlflow: Tracking URI of MLflow, where the run is recorded too.
+        engine: Opens what prepares the events.
 
     Raises:
         BadInput: The dataset has too little to train on, `out` is somebody's folder, or an unfinished run is there
@@ -60,12 +68,12 @@ def train(
         say(f"{out} is finished already")
         return Run.open(out).metrics
     with unfinished(out, origin, recipe, resume=resume, mlflow=mlflow) as work:
-        data = prepare(dataset, recipe)
+        data = prepare(dataset, recipe, engine=engine)
         recipe = resolve_ranking(recipe, data)
         trained = train_prepared(recipe, data, work.scratch, checkpoint=work.checkpoint)
         if recipe.training.refit and trained.validated:
             say("training again, on the validation part too")
-            data = prepare(dataset, recipe, train_on_validation=True)
+            data = prepare(dataset, recipe, train_on_validation=True, engine=engine)
             trained = train_prepared(recipe, data, work.scratch, trained, work.part("refit"))
         with atomic_folder(out, replaces=FILES) as draft:
             (draft / RECIPE).write_text(recipe.dump(), encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,17 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         del os.environ["BELFRY_CACHE"]
     else:
         os.environ["BELFRY_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[object, str], None]:
+    """Skip a test where the machine lacks something; with BELFRY_REQUIRE_ALL, as in continuous integration, fail."""
+
+    def check(found: object, reason: str) -> None:
+        if not found:
+            (pytest.fail if os.environ.get("BELFRY_REQUIRE_ALL") else pytest.skip)(reason)
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ model.register(app)
 _EXTRAS = {
     "data": ("duckdb", "ibis", "pandas", "PIL", "pyarrow", "scipy"),
     "mlflow": ("mlflow",),
+    "spark": ("py4j", "pyspark"),
     "serve": ("grpc", "httptools", "orjson", "tensorflow_serving", "uvicorn", "uvloop"),
     "train": (
         *("keras", "keras_hub", "safetensors", "sklearn", "tf_keras"),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.cli.options import Data, Json, OtherData, RunFolder, show
+from pipelines.cli.options import Data, EngineName, Json, Master, OtherData, RunFolder, show
 from pipelines.errors import BadInput
 
 Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
@@ -15,7 +15,7 @@ Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the root."""
-    for command in (demo, pretrain, train, adapt, evaluate, score, recommend, export):
+    for command in (demo, pretrain, train, adapt, evaluate, score, recommend, embed, export):
         app.command()(command)
     # TF Serving's own flags are not Typer's business: they pass through as they are, --help included.
     raw = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -86,6 +86,8 @@ def train(
     mlflow: Annotated[str | None, typer.Option(metavar="URI", help="Record the run in MLflow too.")] = None,
     folds: Annotated[int | None, typer.Option(min=2, max=50, help="Cross-validate instead; no model is kept.")] = None,
     fold_by: Annotated[str, typer.Option("--fold-by", help="users or time.")] = "time",
+    engine: EngineName = "duckdb",
+    master: Master = None,
     as_json: Json = False,
 ) -> None:
     """Train a recipe; the result is a run folder. Until it is finished, it is in OUT.partial and can be resumed."""
@@ -95,17 +97,19 @@ def train(
     if fold_by not in ("users", "time"):
         raise BadInput(f"--fold-by is users or time, not {fold_by!r}.")
     from pipelines.data.dataset import Dataset
+    from pipelines.data.engine import choose_engine
 
+    chosen = choose_engine(engine, master)
     if folds is not None:
         from pipelines.folds import cross_validate, table_lines
 
         by: Any = fold_by
-        result = cross_validate(loaded, Dataset.open(data), out, folds=folds, by=by, resume=resume)
+        result = cross_validate(loaded, Dataset.open(data), out, folds=folds, by=by, resume=resume, engine=chosen)
         show(result, [*table_lines(result), f"report written to {out}"], as_json=as_json)
         return
     from pipelines.train import train as run_train
 
-    metrics = run_train(loaded, Dataset.open(data), out, resume=resume, mlflow=mlflow)
+    metrics = run_train(loaded, Dataset.open(data), out, resume=resume, mlflow=mlflow, engine=chosen)
     lines = [f"epoch {metrics['best_epoch']} of {metrics['epochs']} kept"]
     if metrics["validation"]:
         best = max(metrics["validation"]["by_epoch"])
@@ -139,15 +143,19 @@ def evaluate(
     run: RunFolder,
     data: OtherData = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the result there, as JSON.")] = None,
+    engine: EngineName = "duckdb",
+    master: Master = None,
     as_json: Json = False,
 ) -> None:
     """Judge a run beside simple baselines, with 95 % intervals."""
     from pipelines.data.dataset import Dataset
+    from pipelines.data.engine import choose_engine
     from pipelines.evaluate import evaluate as run_evaluate
     from pipelines.evaluate import table_lines
     from pipelines.run import Run
 
-    result = run_evaluate(Run.open(run), Dataset.open(data) if data else None, out=out)
+    other = Dataset.open(data) if data else None
+    result = run_evaluate(Run.open(run), other, out=out, engine=choose_engine(engine, master))
     show(result, table_lines(result), as_json=as_json)
 
 
@@ -177,6 +185,32 @@ def recommend(
 
     rows = run_recommend(Run.open(run), Dataset.open(data), out, k=k, candidates=candidates, users=users)
     show({"rows": rows, "file": str(out)}, [f"{rows:,} recommendations written to {out}"], as_json=as_json)
+
+
+def embed(
+    run: RunFolder,
+    out: Out,
+    data: OtherData = None,
+    engine: Annotated[str, typer.Option(help="What computes: local or spark.")] = "local",
+    master: Master = None,
+    as_json: Json = False,
+) -> None:
+    """Write the embedding of every item, as Parquet: item_id, embedding."""
+    if engine not in ("local", "spark") or (engine == "spark") == (master is None):
+        raise BadInput("--engine is local, or spark with --master URL.")
+    from pipelines.data.dataset import Dataset
+    from pipelines.run import Run
+
+    opened, dataset = Run.open(run), Dataset.open(data) if data else None
+    if master is None:
+        from pipelines.embed import embed as run_embed
+
+        items = run_embed(opened, out, dataset)
+    else:
+        from pipelines.embed_spark import embed_on_spark
+
+        items = embed_on_spark(opened, out, dataset, master=master)
+    show({"items": items, "file": str(out)}, [f"{items:,} embeddings written to {out}"], as_json=as_json)
 
 
 def export(

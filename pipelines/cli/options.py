@@ -13,6 +13,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Data = Annotated[Path, typer.Option("--data", help="A dataset folder.")]
 OtherData = Annotated[Path | None, typer.Option("--data", help="Another dataset folder than the run's own.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+EngineName = Annotated[str, typer.Option("--engine", help="What prepares the events: duckdb or spark.")]
+Master = Annotated[str | None, typer.Option("--master", help="Of Spark, such as spark://host:7077.")]
 Name = Annotated[str | None, typer.Option("--name", help="The dataset's name; by default the folder's.")]
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pipelines.data import schema
 from pipelines.data.delimited import ROW
-from pipelines.data.engine import Engine
+from pipelines.data.engine import DuckDB
 from pipelines.data.report import ImportReport
 
 # The column that says under which name of the report a row is counted.
@@ -84,7 +84,7 @@ def _since_1970(number: ir.FloatingValue) -> ir.TimestampValue:
 
 
 def events(
-    engine: Engine,
+    engine: DuckDB,
     raw: ir.Table,
     report: ImportReport,
     now: datetime | None,
@@ -140,19 +140,19 @@ def events(
     return sift(engine, raw, columns, faults, repeats, number_notes | dict(notes or {}), report)
 
 
-def items(engine: Engine, raw: ir.Table, report: ImportReport, *, notes: Notes | None = None) -> ir.Table:
+def items(engine: DuckDB, raw: ir.Table, report: ImportReport, *, notes: Notes | None = None) -> ir.Table:
     """Check items; of several rows with one item_id the first is kept. For the arguments see `events`."""
     notes = {"no title and no body": text(raw.title).isnull() & text(raw.body).isnull()} | dict(notes or {})
     return _entities(engine, raw, report, schema.ITEMS, "item_id", notes)
 
 
-def users(engine: Engine, raw: ir.Table, report: ImportReport, *, notes: Notes | None = None) -> ir.Table:
+def users(engine: DuckDB, raw: ir.Table, report: ImportReport, *, notes: Notes | None = None) -> ir.Table:
     """Check users; of several rows with one user_id the first is kept. Columns that are not in the schema stay."""
     return _entities(engine, raw, report, schema.USERS, "user_id", notes or {})
 
 
 def _entities(
-    engine: Engine, raw: ir.Table, report: ImportReport, expected: pa.Schema, key: str, notes: Notes
+    engine: DuckDB, raw: ir.Table, report: ImportReport, expected: pa.Schema, key: str, notes: Notes
 ) -> ir.Table:
     columns: dict[str, ir.Value] = {ROW: raw[ROW], PART: raw[PART]}
     for field in expected:
@@ -197,7 +197,7 @@ def _event_numbers(raw: ir.Table) -> tuple[dict[str, ir.FloatingValue], dict[str
 
 
 def sift(
-    engine: Engine,
+    engine: DuckDB,
     raw: ir.Table,
     columns: Mapping[str, ir.Value],
     drops: Mapping[str, ir.BooleanValue],
@@ -244,7 +244,7 @@ def sift(
     return kept.drop("reason", *flags)
 
 
-def note_unknown(engine: Engine, events: ir.Table, items: ir.Table, report: ImportReport, what: str) -> None:
+def note_unknown(engine: DuckDB, events: ir.Table, items: ir.Table, report: ImportReport, what: str) -> None:
     """Count the events whose item is not among the items. They stay: models treat such an item as unknown."""
     for row in engine.fetch(events.anti_join(items, "item_id").group_by(PART).agg(rows=ibis._.count())):
         report.table(row[PART]).note(what, row["rows"])

@@ -1,7 +1,7 @@
-"""DuckDB behind Ibis, with bounded memory and its files in one folder.
+"""What computes Ibis expressions: DuckDB, with bounded memory and its files in one folder, or Spark.
 
-Preparation steps are Ibis expressions, so that a cluster can run the same ones on Spark; only this module knows
-that the embedded engine is DuckDB.
+Preparation steps are Ibis expressions; only this module knows that the embedded engine is DuckDB, and only
+`pipelines.data.spark` knows Spark.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import duckdb
 import ibis
@@ -23,14 +24,51 @@ import pyarrow.parquet as pq
 
 from pipelines.errors import BadInput
 
-# DuckDB spills to disk beyond this; Arrow batches on their way in and out come on top.
-MEMORY_LIMIT = "1GB"
+# DuckDB spills to disk beyond a share of the machine's memory; Arrow batches on their way in and out come on top.
+_SHARE_OF_MEMORY = 0.25
+_LEAST_MIB, _MOST_MIB = 1024, 3072
 MAX_THREADS = 4
 
 
+class Engine(Protocol):
+    """What preparation asks of an engine. Strings compare by their UTF-8 bytes, and moments are in UTC."""
+
+    def read_in_order(self, path: Path) -> ir.Table:
+        """A Parquet file with its rows' numbers as `order`, int64 from 0."""
+
+    def from_arrow(self, table: pa.Table) -> ir.Table:
+        """A table in memory as one that the engine can join with."""
+
+    def materialise(self, table: ir.Table) -> ir.Table:
+        """Compute `table` once, where several expressions will read it."""
+
+    def to_arrow(self, table: ir.Table) -> pa.Table:
+        """A result in memory, in its order."""
+
+
+OpenEngine: TypeAlias = Callable[[Path], contextlib.AbstractContextManager[Engine]]
+
+
+def choose_engine(name: str, master: str | None) -> OpenEngine:
+    """What a user named: `duckdb`, or `spark` with the URL of its master.
+
+    Raises:
+        BadInput: Another name, or a master where there is none.
+    """
+    if name == "duckdb" and master is None:
+        return open_duckdb
+    if name == "spark" and master is not None:
+        from pipelines.data.spark import open_spark
+
+        return partial(open_spark, master=master)
+    if name in ("duckdb", "spark"):
+        raise BadInput("--engine spark goes with --master URL, such as spark://host:7077 or local[4]; duckdb does not.")
+    raise BadInput(f"--engine is duckdb or spark, not {name!r}.")
+
+
 @dataclass
-class Engine:
-    """A connection and a folder for intermediate files. Both are gone when `open_engine` ends."""
+class DuckDB:
+    """A connection and a folder for intermediate files. Both are gone when `open_duckdb` ends."""
 
     backend: ibis.backends.duckdb.Backend
     folder: Path
@@ -44,9 +82,21 @@ class Engine:
         """A Parquet file as a table."""
         return self.backend.read_parquet(path)
 
+    def read_in_order(self, path: Path) -> ir.Table:
+        """A Parquet file with its rows' numbers as `order`."""
+        return self.backend.read_parquet(path, file_row_number=True).rename(order="file_row_number")
+
+    def from_arrow(self, table: pa.Table) -> ir.Table:
+        """A table in memory as one that the engine can join with."""
+        return ibis.memtable(table)
+
+    def to_arrow(self, table: ir.Table) -> pa.Table:
+        """A result in memory, in its order."""
+        return self.backend.to_pyarrow(table)
+
     def materialise(self, table: ir.Table) -> ir.Table:
         """Compute `table` once, where several expressions will read it."""
-        return self.backend.create_table(f"step_{next(self._numbers)}", table)
+        return self.backend.create_table(f"step_{next(self._numbers)}", table, temp=True)
 
     def fetch(self, table: ir.Table) -> list[dict[str, Any]]:
         """The rows of a small table."""
@@ -68,26 +118,27 @@ class Engine:
 
 
 @contextlib.contextmanager
-def open_engine(folder: Path) -> Iterator[Engine]:
+def open_duckdb(folder: Path) -> Iterator[DuckDB]:
     """Make `folder`, work in it, and remove it.
 
     Raises:
         BadInput: DuckDB ran out of disk or memory. Its other errors are defects and pass through.
     """
     folder.mkdir()
+    limit = f"{_memory_limit_mib()}MiB"
     backend = ibis.duckdb.connect(
         folder / "work.duckdb",
-        memory_limit=MEMORY_LIMIT,
+        memory_limit=limit,
         threads=min(MAX_THREADS, os.cpu_count() or 1),
         temp_directory=str(folder / "spill"),
         # No surprises from the network: everything that is needed is linked into DuckDB.
         autoinstall_known_extensions=False,
     )
     try:
-        yield Engine(backend, folder)
+        yield DuckDB(backend, folder)
     except duckdb.OutOfMemoryException:
         raise BadInput(
-            f"Preparing the data needs more than {MEMORY_LIMIT} of memory, and there is no disk space to spill to:"
+            f"Preparing the data needs more than {limit} of memory, and there is no disk space to spill to:"
             " free some disk space, or import a part."
         ) from None
     except (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException) as error:
@@ -99,3 +150,8 @@ def open_engine(folder: Path) -> Iterator[Engine]:
     finally:
         backend.disconnect()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _memory_limit_mib() -> int:
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+    return int(min(max(_SHARE_OF_MEMORY * there, _LEAST_MIB), _MOST_MIB))

@@ -9,16 +9,16 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from ibis import _
 
 from pipelines.data import schema
 from pipelines.data.dataset import Dataset
-from pipelines.data.engine import open_engine
+from pipelines.data.engine import Engine, OpenEngine, open_duckdb
 
 # A click that is followed by this dwell is a satisfied one (Fox et al. 2005, Kim et al. 2014).
 READ_SECONDS = 30.0
@@ -89,151 +89,199 @@ class Behaviour:
     unknown: int
 
 
-def load_behaviour(dataset: Dataset, item_ids: np.ndarray, *, positive_rating: float | None = None) -> Behaviour:
+def load_behaviour(
+    dataset: Dataset,
+    item_ids: np.ndarray,
+    *,
+    positive_rating: float | None = None,
+    engine: OpenEngine = open_duckdb,
+) -> Behaviour:
     """Read a dataset's events.
 
     Args:
         item_ids: The catalogue's ids, in its order.
         positive_rating: Ratings below it are not positives; None counts every rating.
+        engine: Opens what computes; every engine finds the same.
 
     Raises:
         BadInput: A file of the dataset is broken.
     """
-    with tempfile.TemporaryDirectory() as folder, open_engine(Path(folder) / "work") as engine:
+    with tempfile.TemporaryDirectory() as folder, engine(Path(folder) / "work") as opened:
         try:
-            return _load(engine.backend, dataset, item_ids, positive_rating)
-        except duckdb.Error:
+            return _load(opened, dataset, pa.array(item_ids, pa.string()), positive_rating)
+        except Exception:
             dataset.verify()  # the input's fault or ours?
             raise
 
 
-def _load(
-    backend: ibis.BaseBackend, dataset: Dataset, item_ids: np.ndarray, positive_rating: float | None
-) -> Behaviour:
-    events = backend.read_parquet(str(dataset.events), file_row_number=True).rename(order="file_row_number")
+def _load(engine: Engine, dataset: Dataset, catalogue: pa.Array, positive_rating: float | None) -> Behaviour:
+    events = engine.read_in_order(dataset.events)
     later = {name: ibis.null("string") for name in schema.ADDED_LATER - set(events.columns)}
     events = events.mutate(**later) if later else events
-    positives = _positives(events, positive_rating)
-    slates = _slates(events, positives)
-    catalogue = ibis.memtable(
-        pa.table({"item_id": pa.array(item_ids, pa.string()), "item": np.arange(1, len(item_ids) + 1, dtype=np.int32)})
+    user_ids, asked_for = (_distinct(engine, events, name) for name in ("user_id", "item_id"))
+    unknown = asked_for.filter(pc.invert(pc.is_in(asked_for, value_set=catalogue)))
+    item_ids = pa.concat_arrays([catalogue, unknown])
+    users, items = (_numbered(engine, name, ids) for name, ids in (("user", user_ids), ("item", item_ids)))
+    slates = engine.materialise(_slates(events, users))
+    positives = engine.materialise(_positives(events, slates, users, items, positive_rating))
+    wanted = engine.to_arrow(positives.order_by("user", "at", "order"))
+    known = wanted.filter(pc.less(wanted["item"], len(catalogue)))
+    interactions, requests = _arrays(
+        known,
+        engine.to_arrow(slates.order_by("slate_at", "slate")),
+        engine.to_arrow(_shown(events, slates, positives, items)),
+        user_ids.to_numpy(zero_copy_only=False),
+        _languages(dataset, user_ids),
+        item_ids.to_numpy(zero_copy_only=False),
+        len(catalogue),
     )
-    numbered_users = events.select("user_id").distinct().order_by("user_id")
-    user_ids = _column(numbered_users.to_pyarrow(), "user_id")
-    users = ibis.memtable(pa.table({"user_id": pa.array(user_ids, pa.string()), "user": np.arange(len(user_ids))}))
-
-    wanted = (
-        positives.join(users, "user_id")
-        .left_join(catalogue, "item_id")
-        .order_by("user", "at", "order")
-        .select("user", "item", "at", "dwell", "scroll", "device", "request_id")
-        .to_pyarrow()
-    )
-    shown = (
-        slates.join(users, "user_id")
-        .left_join(catalogue, "item_id")
-        .order_by("slate_at", "slate_order", "position", "order")
-        .select("user", "request_id", "slate_at", "slate_order", "slate_device", "item", "item_id", *_LABELS)
-        .to_pyarrow()
-    )
-    known = wanted.filter(pc.is_valid(wanted["item"]))
-    unknown = len(wanted) - len(known)
-    return _arrays(known, unknown, shown, user_ids, _user_languages(backend, dataset, users, len(user_ids)))
+    return Behaviour(interactions, requests, len(wanted) - len(known))
 
 
-def _positives(events: ibis.Table, positive_rating: float | None) -> ibis.Table:
-    """One row per item that a user wanted, where click, read and like of one showing are one."""
+def _distinct(engine: Engine, events: ibis.Table, name: str) -> pa.Array:
+    found = engine.to_arrow(events.select(name).distinct())[name].cast(pa.string())
+    return found.take(pc.sort_indices(found)).combine_chunks()
+
+
+def _numbered(engine: Engine, name: str, ids: pa.Array) -> ibis.Table:
+    """A number for each id, since numbers are quicker to join and sort."""
+    return engine.from_arrow(pa.table({f"{name}_id": ids, name: np.arange(len(ids), dtype=np.int32)}))
+
+
+_IS_SHOWN = (_.kind == "impression") & _.request_id.notnull()
+
+
+def _slates(events: ibis.Table, users: ibis.Table) -> ibis.Table:
+    """One row per slate, known by its first row from here on: one number instead of two ids."""
+    slates = events.filter(_IS_SHOWN).group_by("user_id", "request_id")
+    found = slates.aggregate(slate=_.order.min(), slate_at=_.at.min(), slate_device=_.device.min().coalesce(""))
+    return found.join(users, "user_id")
+
+
+def _positives(
+    events: ibis.Table, slates: ibis.Table, users: ibis.Table, items: ibis.Table, positive_rating: float | None
+) -> ibis.Table:
+    """One row per item that a user wanted, where click, read and like of one showing are one.
+
+    What belongs to no request is one by itself: an import has left no event_id twice.
+    """
     wanted = events.filter(_.kind.isin(schema.POSITIVE_KINDS))
     if positive_rating is not None:
         wanted = wanted.filter((_.kind != "rating") | (_.value >= positive_rating))
-    # Request ids and event ids may overlap, so one cannot stand in for the other.
-    lone = ibis.ifelse(_.request_id.isnull(), _.event_id, ibis.null("string"))
-    return wanted.group_by(_.user_id, _.item_id, _.request_id, lone=lone).aggregate(
-        at=_.at.min(),
-        order=_.order.min(),
-        dwell=_.dwell_seconds.max().coalesce(0.0),
-        scroll=_.scroll_depth.max().coalesce(0.0),
-        # Of one showing and of one slate there is one device; should the log disagree, the answer is still one.
-        device=_.device.min().coalesce(""),
-        read=((_.kind == "read") | (_.dwell_seconds >= READ_SECONDS)).any().coalesce(False),
-        liked=_.kind.isin(schema.LIKING_KINDS).any(),
+    wanted = wanted.select(
+        *("user_id", "item_id", "request_id", "at", "order", "dwell_seconds", "scroll_depth", "device"),
+        read=((_.kind == "read") | (_.dwell_seconds >= READ_SECONDS)).coalesce(False),
+        liked=_.kind.isin(schema.LIKING_KINDS),
     )
-
-
-def _slates(events: ibis.Table, positives: ibis.Table) -> ibis.Table:
-    shown = events.filter((_.kind == "impression") & _.request_id.notnull())
-    wanted = positives.filter(_.request_id.notnull()).select(
-        "user_id", "request_id", "item_id", "read", "liked", clicked=True
-    )
-    slate = ibis.window(group_by=["user_id", "request_id"])
-    return (
-        shown.select("user_id", "request_id", "item_id", "at", "position", "order", "device")
-        .mutate(
-            slate_at=_.at.min().over(slate),
-            slate_order=_.order.min().over(slate),
-            slate_device=_.device.min().over(slate).coalesce(""),
+    showings = (
+        wanted.filter(_.request_id.notnull())
+        .group_by("user_id", "item_id", "request_id")
+        .aggregate(
+            at=_.at.min(),
+            order=_.order.min(),
+            dwell_seconds=_.dwell_seconds.max(),
+            scroll_depth=_.scroll_depth.max(),
+            # Of one showing and of one slate there is one device; should the log disagree, the answer is still one.
+            device=_.device.min(),
+            read=_.read.any(),
+            liked=_.liked.any(),
         )
-        .left_join(wanted, ["user_id", "request_id", "item_id"])
-        .drop("user_id_right", "request_id_right", "item_id_right")
-        .mutate(**{name: _[name].coalesce(False) for name in _LABELS})
+        .left_join(slates.drop("user"), ["user_id", "request_id"])
+        .select(
+            *("user_id", "item_id", "at", "order", "dwell_seconds", "scroll_depth", "device", "read", "liked", "slate"),
+            in_request=True,
+        )
+    )
+    lone = wanted.filter(_.request_id.isnull()).drop("request_id").mutate(slate=ibis.null("int64"), in_request=False)
+    return (
+        showings.union(lone.select(*showings.columns))
+        .join(users, "user_id")
+        .join(items, "item_id")
+        .select(
+            *("user", "item", "at", "order", "read", "liked", "slate", "in_request"),
+            dwell=_.dwell_seconds.coalesce(0.0),
+            scroll=_.scroll_depth.coalesce(0.0),
+            device=_.device.coalesce(""),
+        )
     )
 
 
-def _user_languages(backend: ibis.BaseBackend, dataset: Dataset, users: ibis.Table, count: int) -> np.ndarray:
+def _shown(events: ibis.Table, slates: ibis.Table, positives: ibis.Table, items: ibis.Table) -> ibis.Table:
+    """What the slates showed and what came of it, slate by slate."""
+    wanted = positives.filter(_.slate.notnull()).select("slate", "item", "read", "liked", clicked=True)
+    return (
+        events.filter(_IS_SHOWN)
+        .join(slates, ["user_id", "request_id"])
+        .join(items, "item_id")
+        .select("slate_at", "slate", "position", "order", "item")
+        .left_join(wanted, ["slate", "item"])
+        .order_by("slate_at", "slate", "position", "order")
+        .select("slate", "item", **{name: _[name].coalesce(False) for name in _LABELS})
+    )
+
+
+def _languages(dataset: Dataset, users: pa.Array) -> np.ndarray:
     if dataset.users is None:
-        return np.full(count, "", dtype=object)
-    known = backend.read_parquet(str(dataset.users)).select("user_id", "language")
-    table = users.left_join(known, "user_id").order_by("user").select(language=_.language.coalesce("")).to_pyarrow()
-    return _column(table, "language")
+        return np.full(len(users), "", dtype=object)
+    known = pq.read_table(dataset.users, columns=["user_id", "language"])
+    found = known["language"].take(pc.index_in(users, value_set=known["user_id"]))
+    return _objects(pc.fill_null(found, ""))
 
 
-def _arrays(wanted: pa.Table, unknown: int, shown: pa.Table, user_ids: np.ndarray, languages: np.ndarray) -> Behaviour:
-    user = _column(wanted, "user")
+def _arrays(
+    wanted: pa.Table,
+    slates: pa.Table,
+    shown: pa.Table,
+    user_ids: np.ndarray,
+    languages: np.ndarray,
+    item_ids: np.ndarray,
+    known_items: int,
+) -> tuple[Interactions, Requests]:
+    user = _numbers(wanted, "user")
     at = schema.whole_seconds(wanted["at"])
-    user_offsets = np.searchsorted(user, np.arange(len(user_ids) + 1))
-
-    order = _column(shown, "slate_order")
-    starts = np.flatnonzero(np.r_[True, order[1:] != order[:-1]]) if len(order) else np.zeros(0, np.int64)
-    request_user = _column(shown, "user")[starts]
-    request_ids = _column(shown, "request_id")[starts]
-    place = {key: row for row, key in enumerate(zip(request_user, request_ids, strict=True))}
-    asked = zip(user, _column(wanted, "request_id"), strict=True)
-    request = np.array([place.get(key, -1) for key in asked], dtype=np.int64)
-
+    slate, first_row = _numbers(shown, "slate"), _numbers(slates, "slate")
+    request = _places(_numbers(wanted, "slate", missing=-1), first_row)
     # The first positive of the same user at the same moment: what a slate's events must not see beyond.
     moment_start = np.flatnonzero(np.r_[True, (user[1:] != user[:-1]) | (at[1:] != at[:-1])]) if len(user) else user
     same_moment = np.repeat(moment_start, np.diff(np.r_[moment_start, len(user)]))
-    request_device = _column(shown, "slate_device")[starts]
-    device = _column(wanted, "device")
+    request_device = _objects(slates["slate_device"])
+    device = _objects(wanted["device"])
     if len(request_device):
         device = np.where((device == "") & (request >= 0), request_device[request], device)
-    in_slate = np.array([value is not None for value in _column(wanted, "request_id")], dtype=bool)
     interactions = Interactions(
         user_ids=user_ids,
         user_language=languages,
-        user_offsets=user_offsets,
+        user_offsets=np.searchsorted(user, np.arange(len(user_ids) + 1)),
         user=user,
-        item=_filled(wanted, "item"),
+        item=_numbers(wanted, "item").astype(np.int32) + 1,
         at=at,
-        dwell=_column(wanted, "dwell").astype(np.float32),
-        scroll=_column(wanted, "scroll").astype(np.float32),
+        dwell=wanted["dwell"].to_numpy().astype(np.float32),
+        scroll=wanted["scroll"].to_numpy().astype(np.float32),
         device=device,
         request=request,
-        history_end=np.where(in_slate, same_moment, np.arange(len(user))),
+        history_end=np.where(wanted["in_request"].to_numpy(), same_moment, np.arange(len(user))),
     )
-    request_at = schema.whole_seconds(shown["slate_at"])[starts]
+    request_user, request_at = _numbers(slates, "user"), schema.whole_seconds(slates["slate_at"])
+    item, rows = shown["item"].to_numpy(), np.arange(len(shown))
     requests = Requests(
-        ids=request_ids,
+        ids=slates["request_id"].to_numpy(zero_copy_only=False),
         user=request_user,
         at=request_at,
         device=request_device,
         history_end=_first_not_before(interactions, request_user, request_at),
-        offsets=np.r_[starts, len(order)],
-        item=_filled(shown, "item"),
-        item_ids=_column(shown, "item_id"),
-        **{name: _column(shown, name).astype(bool) for name in _LABELS},
+        offsets=np.r_[rows[:1], rows[1:][slate[1:] != slate[:-1]], len(rows)],
+        item=np.where(item < known_items, item + 1, 0).astype(np.int32),
+        item_ids=item_ids[item],
+        **{name: shown[name].to_numpy() for name in _LABELS},
     )
-    return Behaviour(interactions, requests, unknown)
+    return interactions, requests
+
+
+def _places(values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Where each value stands in `among`, which are distinct row numbers of a file; -1 for what is not there."""
+    place = np.full(among.max(initial=-1) + 2, -1)
+    place[among] = np.arange(len(among))
+    return place[np.minimum(values, len(place) - 1)]
 
 
 def _first_not_before(interactions: Interactions, user: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -246,9 +294,12 @@ def _first_not_before(interactions: Interactions, user: np.ndarray, at: np.ndarr
     return np.searchsorted(key, user * span + (at - low), side="left")
 
 
-def _column(table: pa.Table, name: str) -> np.ndarray:
-    return table[name].to_numpy(zero_copy_only=False)
+def _numbers(table: pa.Table, name: str, *, missing: int = 0) -> np.ndarray:
+    return pc.fill_null(table[name].cast(pa.int64()), missing).to_numpy()
 
 
-def _filled(table: pa.Table, name: str) -> np.ndarray:
-    return np.nan_to_num(table[name].to_numpy(zero_copy_only=False).astype(np.float64)).astype(np.int32)
+def _objects(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """A column of strings as (…,) str, in which equal ones are one object: most columns have few different ones."""
+    coded = column.dictionary_encode()
+    coded = coded.unify_dictionaries().combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
+    return coded.dictionary.to_numpy(zero_copy_only=False)[coded.indices.to_numpy()]

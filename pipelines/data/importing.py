@@ -20,7 +20,7 @@ from pipelines.data import schema
 from pipelines.data.clean import PART
 from pipelines.data.dataset import DatasetInfo, new_dataset, write_info
 from pipelines.data.delimited import ROW
-from pipelines.data.engine import Engine, open_engine
+from pipelines.data.engine import DuckDB, open_duckdb
 from pipelines.data.report import ImportReport
 from pipelines.errors import BadInput
 
@@ -47,7 +47,7 @@ class Import:
     """An import under way."""
 
     draft: Path
-    engine: Engine
+    engine: DuckDB
     report: ImportReport = field(default_factory=ImportReport)
 
     def finish(
@@ -125,7 +125,7 @@ def new_import(destination: Path) -> Iterator[Import]:
         BadInput: The destination cannot be used, or the machine ran out of disk or memory.
     """
     try:
-        with new_dataset(destination) as draft, open_engine(draft / ".work") as engine:
+        with new_dataset(destination) as draft, open_duckdb(draft / ".work") as engine:
             yield Import(draft, engine)
     except OSError as error:
         if error.errno in _FULL:
@@ -137,7 +137,7 @@ def new_import(destination: Path) -> Iterator[Import]:
 
 
 def write_table(
-    engine: Engine, table: ir.Table, path: Path, expected: pa.Schema, transform: Transform | None = None
+    engine: DuckDB, table: ir.Table, path: Path, expected: pa.Schema, transform: Transform | None = None
 ) -> None:
     """Stream a table to Parquet with exactly the expected schema; the same rows give the same bytes.
 

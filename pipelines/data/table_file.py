@@ -14,7 +14,7 @@ import pyarrow.types as pt
 
 from pipelines.data.clean import PART
 from pipelines.data.delimited import MENDED, ROW, read_csv
-from pipelines.data.engine import Engine
+from pipelines.data.engine import DuckDB
 from pipelines.data.report import ImportReport
 from pipelines.errors import BadInput
 
@@ -65,7 +65,7 @@ class TableFile:
 
 
 def open_table(
-    engine: Engine,
+    engine: DuckDB,
     path: Path,
     part: str,
     report: ImportReport,

@@ -62,17 +62,19 @@ class HistoryWindow:
         log = self.interactions
         language = np.where(user == NOBODY, 0, self.user_language[user]) if len(self.user_language) else user * 0
 
-        def window(values: np.ndarray) -> np.ndarray:
-            found = np.zeros(place.shape, values.dtype)
-            found[there] = values[place[there]]
+        chosen = place[there]
+
+        def window(values: np.ndarray, dtype: type) -> np.ndarray:
+            found: np.ndarray = np.zeros(place.shape, dtype)
+            found[there] = values
             return found
 
-        age = (at[:, None] - window(log.at)) * there if self.has_times else np.zeros(place.shape)
+        age = np.repeat(at, there.sum(axis=1)) - log.at[chosen] if self.has_times else chosen * 0
         return {
-            "history": window(log.item).astype(np.int32),
-            "age_seconds": age.astype(np.float32),
-            "dwell_seconds": window(log.dwell),
-            "scroll_depth": window(log.scroll),
+            "history": window(log.item[chosen], np.int32),
+            "age_seconds": window(age, np.float32),
+            "dwell_seconds": window(log.dwell[chosen], np.float32),
+            "scroll_depth": window(log.scroll[chosen], np.float32),
             "language": language.astype(np.int32),
             "device": device,
             "time_seconds": (at if self.has_times else np.zeros_like(at)).astype(np.int64),

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -90,3 +97,45 @@ def made(make_dataset: MakeDataset) -> Made:
     dataset = make_dataset(sorted(events, key=lambda event: event["at"]), items, users)
     catalogue = Catalogue.load(dataset)
     return Made(dataset, catalogue, load_behaviour(dataset, catalogue.ids))
+
+
+@pytest.fixture(scope="session")
+def spark_master(require: Callable[[object, str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a standalone Spark master on loopback with two worker processes of one core each."""
+    require(importlib.util.find_spec("pyspark"), "pyspark is not installed")
+    require(shutil.which("java") or os.environ.get("JAVA_HOME"), "Java is not installed")
+    import pyspark
+
+    folder = tmp_path_factory.mktemp("spark")
+    spark_class = Path(pyspark.__file__).parent / "bin" / "spark-class"
+    repository = str(Path(__file__).resolve().parents[2])
+    environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "256m", "PYTHONPATH": repository}
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(name: str, role: str, *more: str, says: str) -> str:
+        """Start a daemon, and return the rest of the line in which it says so."""
+        log = folder / f"{name}.log"
+        common = ("--host", "127.0.0.1", "--port", "0", "--webui-port", "0")
+        with log.open("wb") as output:
+            command = [str(spark_class), f"org.apache.spark.deploy.{role}", *common, *more]
+            # A group of its own, which the executors that a worker starts are in too.
+            processes.append(
+                subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+            )
+        deadline = time.monotonic() + 60
+        while says not in (text := log.read_text()):
+            if processes[-1].poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Spark's {name} did not start: {text}")
+            time.sleep(0.1)
+        return text.split(says, 1)[1].split()[0]
+
+    try:
+        url = start("master", "master.Master", says="Starting Spark master at ")
+        for name in ("worker1", "worker2"):
+            size = ("--cores", "1", "--memory", "1g", "--work-dir", str(folder / name))
+            start(name, "worker.Worker", *size, url, says="Successfully registered with master ")
+        yield url
+    finally:
+        for process in processes:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.data.dataset import Dataset
+from pipelines.data.engine import choose_engine
 from pipelines.errors import BadInput
 from pipelines.evaluate import evaluate, table_lines
 from pipelines.prepare import prepare
@@ -66,3 +67,9 @@ def test_a_run_without_its_dataset_says_where_it_was(run_folder: Path, tmp_path:
     origin.write_text(origin.read_text().replace("/data", "/gone"))
     with pytest.raises(BadInput, match=r"no longer at .*gone.*--data"):
         evaluate(Run.open(copy))
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # py4j's
+def test_on_spark_a_run_is_judged_the_same(run_folder: Path, dataset_folder: Path, spark_master: str) -> None:
+    run, other = Run.open(run_folder), Dataset.open(dataset_folder)
+    assert evaluate(run, other, engine=choose_engine("spark", spark_master)) == evaluate(run, other)

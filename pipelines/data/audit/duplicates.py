@@ -9,7 +9,7 @@ from ibis import _
 
 from pipelines.data.audit.findings import Checks, percent, share
 from pipelines.data.audit.tables import Tables
-from pipelines.data.engine import Engine
+from pipelines.data.engine import DuckDB
 
 
 def audit_duplicates(tables: Tables, checks: Checks) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def audit_duplicates(tables: Tables, checks: Checks) -> dict[str, Any]:
     return found
 
 
-def _repeats(engine: Engine, table: ir.Table, keys: list[str]) -> tuple[int, int]:
+def _repeats(engine: DuckDB, table: ir.Table, keys: list[str]) -> tuple[int, int]:
     groups = table.group_by(keys).agg(rows=_.count())
     row = engine.fetch(groups.agg(rows=_.rows.sum(), groups=_.count()))[0]
     rows = row["rows"] or 0

@@ -13,7 +13,7 @@ from ibis import _
 
 from pipelines.data import schema
 from pipelines.data.dataset import Dataset
-from pipelines.data.engine import Engine
+from pipelines.data.engine import DuckDB
 
 # Users with fewer positives than this are called new.
 NEW_USER = 5
@@ -41,7 +41,7 @@ class Tables:
         has_times: Whether `second` is a time and not the number of a row.
     """
 
-    engine: Engine
+    engine: DuckDB
     dataset: Dataset
     source: ir.Table
     items: ir.Table
@@ -53,7 +53,7 @@ class Tables:
     has_times: bool
 
 
-def load_tables(engine: Engine, dataset: Dataset, positive_rating: float | None) -> Tables:
+def load_tables(engine: DuckDB, dataset: Dataset, positive_rating: float | None) -> Tables:
     """Number and join a dataset's tables; the result is in the engine's files."""
     source = engine.backend.read_parquet(str(dataset.events), file_row_number=True).rename(order="file_row_number")
     later = {name: ibis.null("string") for name in schema.ADDED_LATER - set(source.columns)}
@@ -87,7 +87,7 @@ def _seconds(moment: ir.TimestampValue) -> ir.IntegerValue:
 
 
 def _numbered(
-    engine: Engine, source: ir.Table, positive_rating: float | None, items: ir.Table
+    engine: DuckDB, source: ir.Table, positive_rating: float | None, items: ir.Table
 ) -> tuple[ir.Table, ir.Table, ir.Table]:
     """Events with numbers for ids, and the ids of items and users with their numbers."""
 

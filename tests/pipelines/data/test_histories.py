@@ -242,7 +242,8 @@ def test_a_file_that_breaks_in_the_middle_is_bad_input(make_dataset: Make, name:
     dataset = make_dataset([event(user["user_id"], "i1") for user in users], ITEMS, users)
     path = dataset.folder / f"{name}.parquet"
     content = bytearray(path.read_bytes())
-    content[4:300] = b"\xff" * 296
+    end = len(content) - 8 - int.from_bytes(content[-8:-4], "little")  # where the footer begins
+    content[4:end] = b"\xff" * (end - 4)
     path.write_bytes(content)
     with pytest.raises(BadInput, match=rf"{name}\.parquet is broken: import the dataset again"):
         load_behaviour(Dataset.open(dataset.folder), IDS)

@@ -20,7 +20,7 @@ from pipelines.data.audit.positions import wilson
 from pipelines.data.audit.tables import load_tables
 from pipelines.data.audit.twins import twin_users
 from pipelines.data.dataset import Dataset
-from pipelines.data.engine import open_engine
+from pipelines.data.engine import open_duckdb
 from pipelines.errors import BadInput
 from pipelines.prepare import prepare
 from pipelines.recipe import Audit, Limit, Recipe
@@ -139,7 +139,7 @@ def test_the_split_that_is_checked_is_the_one_that_is_trained_on(
 ) -> None:
     recipe = Recipe.model_validate({"data": data})
     prepared = prepare(clean, recipe)
-    with open_engine(tmp_path / "work") as engine:
+    with open_duckdb(tmp_path / "work") as engine:
         divided = divide(load_tables(engine, clean, None), recipe)
     assert isinstance(divided, Divided)
     np.testing.assert_array_equal(divided.parts.interactions, prepared.parts.interactions)

@@ -1,0 +1,1 @@
+"""From a Parquet log to training histories and slates: Belfry's preparation beside the plain pandas way."""
