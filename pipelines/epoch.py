@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from pipelines.data.examples import TrainingExamples
+from pipelines.distributed import workers
 from pipelines.optimizer import Tuner
 from pipelines.progress import track
 
 
 def train_epoch(model: Any, examples: TrainingExamples, tuners: Sequence[Tuner], epoch: int, epochs: int) -> float:
     """Train a compiled model on every batch of an epoch, and return the mean loss of a row.
+
+    Of several workers (`pipelines.distributed`), each takes its share of every batch.
 
     A batch is made while the model works on the one before. The train function is traced once: how many articles a
     batch has, and of how many tokens, is left open.
@@ -38,7 +41,11 @@ def train_epoch(model: Any, examples: TrainingExamples, tuners: Sequence[Tuner],
     )
     steps = track(range(len(examples)), f"epoch {epoch} of {epochs}", len(examples))
     shown = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: next(steps))
-    loss = float(model.fit(batches, shuffle=False, verbose=0, callbacks=[shown]).history["loss"][0])
+    together = workers()
+    if together is None:
+        loss = float(model.fit(batches, shuffle=False, verbose=0, callbacks=[shown]).history["loss"][0])
+    else:
+        loss = together.fit(model, batches, epoch)
     next(steps, None)
     for tuner in tuners:
         tuner.end()
@@ -54,4 +61,5 @@ def _batch(examples: TrainingExamples, tuners: Sequence[Tuner], epoch: int, numb
     batch = examples.batch(epoch, number)
     for tuner in tuners:
         batch = tuner.add_to(batch)
-    return batch
+    together = workers()
+    return batch if together is None else together.share(batch)

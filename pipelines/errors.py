@@ -6,3 +6,7 @@ class BadInput(Exception):
 
     The command line prints it and exits with code 2; nothing has been written or changed.
     """
+
+
+class Stopped(Exception):
+    """Work that ended early for no fault of the input, and can go on; the message is one clear sentence."""

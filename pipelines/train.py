@@ -17,6 +17,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.engine import OpenEngine, open_duckdb
 from pipelines.data.examples import TrainingExamples
 from pipelines.data.splits import Part
+from pipelines.distributed import workers
 from pipelines.ensemble import Fitted, train_ensemble
 from pipelines.errors import BadInput
 from pipelines.fine_tune import FineTuner
@@ -62,6 +63,18 @@ def train(
         BadInput: The dataset has too little to train on, `out` is somebody's folder, or an unfinished run is there
             which is of another recipe or dataset, or is not to be resumed.
     """
+    together = workers()
+    if together is None:
+        return _train(recipe, dataset, out, resume, mlflow, engine)
+    if recipe.adapts:
+        raise BadInput("adaptation does not train on several workers: unset TF_CONFIG.")
+    with together.folder(out) as own:
+        return _train(recipe, dataset, own, resume, mlflow if own == out else None, engine)
+
+
+def _train(
+    recipe: Recipe, dataset: Dataset, out: Path, resume: bool, mlflow: str | None, engine: OpenEngine
+) -> dict[str, Any]:
     check_folder(out, replaces=FILES)
     origin = origin_of(recipe, dataset)
     if resume and _is_finished(out, origin):

@@ -32,6 +32,9 @@ class TwoTower(keras.Model):
     With `hard_negatives`, only that many negatives of each row count, those with the highest scores; in a row of the
     second loss, that is mostly all. A row's losses count by its weight.
 
+    A batch may hold more positives than rows, those of its rows first: the others are negatives alone, and the loss is
+    this share's part of a loss whose rows are the positives. So can several processes divide the rows of a batch.
+
     A row with no shown negatives adds nothing to the second loss, so interaction logs without impressions work too.
 
     Items come from an `ItemTable` of vectors that were encoded once. With a `text_top`, the items that a batch names in
@@ -51,7 +54,7 @@ class TwoTower(keras.Model):
         `history` (B, H) int32: rows of the item table, 0 for padding; oldest first.
         `age_seconds`, `dwell_seconds`, `scroll_depth` (B, H) float32, `language`, `device` (B,) int32,
         `time_seconds` (B,) int64: as the behaviour tower takes them.
-        `positive` (B,) int32, `shown` (B, M) int32 (0 for padding), `probability` (B,) float32: share of the training
+        `positive` (P,) int32, `shown` (B, M) int32 (0 for padding), `probability` (P,) float32: share of the training
         positives that are this item, `weight` (B,) float32: of the row's losses. Only `call` without a loss works
         without these four.
         `read` (B, N + 1) bool: with `catalogue`, the items that are no negatives of a row.
@@ -155,41 +158,43 @@ class TwoTower(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> tf.Tensor:
-        """Mean loss per row of the batch. `x` is the batch and `y_pred` what `call` returned."""
+        """Mean loss per positive of the batch. `x` is the batch and `y_pred` what `call` returned."""
         batch = x
         user_BxD, fresh, all_NxD = y_pred if isinstance(y_pred, tuple) else (y_pred, {}, None)
         weight_B = batch["weight"]
-        positive_BxD = self._embed(batch["positive"], training, fresh, all_NxD)
-        rows = tf.cast(tf.shape(user_BxD)[0], tf.float32)
+        positive_PxD = self._embed(batch["positive"], training, fresh, all_NxD)
+        own_BxD = positive_PxD[: tf.shape(user_BxD)[0]]
         loss = tf.constant(0.0)
         if self.in_batch_weight > 0:
             loss += self.in_batch_weight * self._in_batch(
-                user_BxD, positive_BxD, weight_B, batch["probability"], batch["positive"], unseen(batch)
+                user_BxD, positive_PxD, weight_B, batch["probability"], batch["positive"], unseen(batch)
             )
         if self.shown_weight > 0:
             shown_CxD = self._embed(tf.reshape(batch["shown"], [-1]), training, fresh, all_NxD)
-            candidates_CxD = tf.concat([positive_BxD, shown_CxD], axis=0)
+            candidates_CxD = tf.concat([own_BxD, shown_CxD], axis=0)
             loss += self.shown_weight * self._shown(
                 user_BxD, candidates_CxD, weight_B, None, None, own_slate(batch["shown"])
             )
         if self.catalogue_weight > 0:
             # The positives come first, as TFRS has them; among all items they must not stand a second time.
-            candidates_CxD = tf.concat([positive_BxD, all_NxD], axis=0)
+            candidates_CxD = tf.concat([own_BxD, all_NxD], axis=0)
             allowed_BxC = tf.concat([tf.eye(tf.shape(user_BxD)[0], dtype=tf.bool), others(batch)], axis=1)
             loss += self.catalogue_weight * self._catalogue(user_BxD, candidates_CxD, weight_B, None, None, allowed_BxC)
-        return loss / rows
+        return loss / tf.cast(tf.shape(batch["positive"])[0], tf.float32)
 
 
 def unseen(batch: dict[str, tf.Tensor]) -> tf.Tensor:
-    """(B, B) bool: may the positive of row j be a negative of row i? Not if user i has already read it."""
-    seen_BxB = tf.reduce_any(batch["history"][:, None, :] == batch["positive"][None, :, None], axis=-1)
-    return tf.logical_or(tf.logical_not(seen_BxB), tf.eye(tf.shape(seen_BxB)[0], dtype=tf.bool))
+    """(B, P) bool: may the positive of row j be a negative of row i? Not if user i has already read it."""
+    seen_BxP = tf.reduce_any(batch["history"][:, None, :] == batch["positive"][None, :, None], axis=-1)
+    rows, positives = tf.unstack(tf.shape(seen_BxP))
+    return tf.logical_or(tf.logical_not(seen_BxP), tf.eye(rows, positives, dtype=tf.bool))
 
 
 def others(batch: dict[str, tf.Tensor]) -> tf.Tensor:
     """(B, N + 1) bool: may an item be a negative of a row? Neither padding, nor its positive, nor what was read."""
     items = tf.range(tf.shape(batch["read"])[1])
-    return tf.logical_not(batch["read"]) & (items > 0) & (items[None] != batch["positive"][:, None])
+    own_B = batch["positive"][: tf.shape(batch["read"])[0]]
+    return tf.logical_not(batch["read"]) & (items > 0) & (items[None] != own_B[:, None])
 
 
 def own_slate(shown_BxM: tf.Tensor) -> tf.Tensor:

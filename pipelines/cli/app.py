@@ -9,7 +9,7 @@ import sys
 import typer
 
 from pipelines.cli import data, model
-from pipelines.errors import BadInput
+from pipelines.errors import BadInput, Stopped
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,6 +49,8 @@ def run(arguments: list[str]) -> int:
         return _fail("stopped.", 130)
     except KeyboardInterrupt:
         return _fail("stopped; nothing half-written is left behind.", 130)
+    except Stopped as error:
+        return _fail(str(error), 1)
     except BrokenPipeError:
         # Whoever read standard output has enough, as `| head` does; Python must not try to write the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
