@@ -73,8 +73,7 @@ def _describe(engine: DuckDB, table: ir.Table) -> dict[str, dict[str, Any]]:
         measures[f"{name}:missing"] = nulls.cast("int64").sum()
         measures[f"{name}:given"] = column.count()
         if column.type().is_numeric():
-            real = column.cast("float64")
-            finite = ibis.ifelse(real.isnan() | real.isinf(), ibis.null("float64"), real)
+            finite = finite_only(column)
             measures |= {f"{name}:min": finite.min(), f"{name}:max": finite.max(), f"{name}:mean": finite.mean()}
             measures[f"{name}:quantiles"] = finite.quantile(list(_QUANTILES))
         elif column.type().is_timestamp():
@@ -101,6 +100,12 @@ def _describe(engine: DuckDB, table: ir.Table) -> dict[str, dict[str, Any]]:
     return columns
 
 
+def finite_only(column: ir.NumericValue) -> ir.FloatingValue:
+    """A column of numbers, null where it is NaN or infinite, which no quantile, bin or mean can hold."""
+    real = column.cast("float64")
+    return ibis.ifelse(real.isnan() | real.isinf(), ibis.null("float64"), real)
+
+
 def _where(table: ir.Table, name: str) -> ir.BooleanValue | None:
     if name not in _EXPECTED or "kind" not in table.columns:
         return None
@@ -124,7 +129,7 @@ def _histogram(engine: DuckDB, column: ir.NumericValue, found: dict[str, Any]) -
     if low is None or high is None or high <= low:
         return []
     width = (high - low) / _BINS
-    place = ((column.cast("float64") - low) / width).floor().clip(0, _BINS - 1).cast("int64")
+    place = ((finite_only(column) - low) / width).floor().clip(0, _BINS - 1).cast("int64")
     rows = engine.fetch(place.name("bin").as_table().filter(_.bin.notnull()).group_by("bin").agg(rows=_.count()))
     counts = {row["bin"]: row["rows"] for row in rows}
     return [{"from": low + width * each, "rows": counts.get(each, 0)} for each in range(_BINS)]

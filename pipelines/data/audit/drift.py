@@ -2,8 +2,12 @@
 
 With many events every difference is significant, so the gate is on sizes, the population stability index and the
 Kolmogorov-Smirnov distance, and on what is usual: news has another agenda every day. What is less than twice the
-difference of an earlier window of the same length is not held against a limit. The p-values take events for
-independent, which those of one request are not: they only tell plain chance apart.
+difference of an earlier window of the same length is not held against a limit. Nor is what a few items or users can
+do by chance: languages and categories are drawn with the items, devices with the users. Popularity is reported only,
+since the items of the last days have not had their clicks yet.
+
+A true change of the agenda is told as one: of 48 simulated newsrooms with 300 articles two are warned of categories,
+of 12 with 1,200 none.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import ibis.expr.types as ir
 import numpy as np
 from ibis import _
 
+from pipelines.data.audit.columns import finite_only
 from pipelines.data.audit.findings import Checks
 from pipelines.data.audit.tables import Tables
 from pipelines.data.engine import DuckDB
@@ -36,7 +41,8 @@ UNKNOWN, OTHER = "(unknown)", "(others)"
 # Knuth's multiplicative hash: spreads row numbers, so that a sample has no rhythm of its own.
 _KNUTH, _RANGE = 2_654_435_761, 2**32
 
-_CATEGORIES = ("language", "category", "device", "user_language")
+# With whom a value is drawn: events of one item have one language.
+_CATEGORIES = {"language": "item", "category": "item", "device": "user", "user_language": "user"}
 _SHOWN_NUMBERS = {"position": "position", "rank": "popularity rank"}
 _WANTED_NUMBERS = ("dwell_seconds", "scroll_depth", "value")
 
@@ -85,7 +91,7 @@ def audit_drift(tables: Tables, checks: Checks, border: int | None) -> dict[str,
     wanted = facts.filter(_.positive)
     main = facts.filter(_.shown) if ends["shown"] else wanted
     columns = [_categories(tables.engine, facts, "kind", _.kind)]
-    columns += [_categories(tables.engine, main, name, _[name]) for name in _CATEGORIES]
+    columns += [_categories(tables.engine, main, name, _[name], drawn_with=unit) for name, unit in _CATEGORIES.items()]
     before, after = (border - windows.first) // _DAY, (windows.end - border) // _DAY
     if before and after:
         # Whole days only: half a day has other hours than a day.
@@ -99,7 +105,8 @@ def audit_drift(tables: Tables, checks: Checks, border: int | None) -> dict[str,
             if key not in column:
                 continue
             usual = column[f"usual_{key}"]
-            sure = column["p_value"] < _CHANCE and (usual is None or column[key] > _TIMES_USUAL * usual)
+            sure = column["column"] != _SHOWN_NUMBERS["rank"] and column["chance"] < _CHANCE
+            sure = sure and (usual is None or column[key] > _TIMES_USUAL * usual)
             text = f"{column['column']} differs between the windows: {what} {column[key]:.3f}"
             text += "" if usual is None else f", at most {usual:.3f} between earlier windows of that length"
             checks.add(check, column[key], text, column["column"], sure=sure)
@@ -116,8 +123,10 @@ def psi(reference: np.ndarray, current: np.ndarray) -> float:
     return float(((q - p) * np.log(q / p)).sum())
 
 
-def _categories(engine: DuckDB, rows: ir.Table, name: str, value: ir.Value) -> dict[str, Any] | None:
-    from scipy.stats import chi2_contingency
+def _categories(
+    engine: DuckDB, rows: ir.Table, name: str, value: ir.Value, drawn_with: str | None = None
+) -> dict[str, Any] | None:
+    from scipy.stats import chi2, chi2_contingency
 
     counted = rows.select("window", value=value.cast("string").fill_null(UNKNOWN))
     top = counted.group_by("value").agg(rows=_.count()).order_by(ibis.desc("rows"), "value").limit(_VALUES)
@@ -132,22 +141,34 @@ def _categories(engine: DuckDB, rows: ir.Table, name: str, value: ir.Value) -> d
     if min(before.sum(), after.sum()) < _FEWEST:
         return None
     test = chi2_contingency(np.stack([before, after]), correction=False)
+    size, chance = psi(before, after), float(test.pvalue)
+    if drawn_with is not None:
+        # Of two samples of n and m, PSI / (1/n + 1/m) is chi-squared by chance (Yurdakul 2018).
+        inverse = sum(1 / each for each in _effective(engine, rows, drawn_with))
+        chance = float(chi2.sf(size / inverse, len(names) - 1))
     return {
         "column": name,
-        "psi": psi(before, after),
+        "psi": size,
         "usual_psi": _usual_psi(counts),
         "p_value": float(test.pvalue),
+        "chance": chance,
         # Chi-squared as a size from 0 to 1 (Cramer 1946).
         "cramers_v": float(np.sqrt(test.statistic / counts.sum())),
         **_rows_and_bins(names, before, after),
     }
 
 
+def _effective(engine: DuckDB, rows: ir.Table, unit: str) -> list[float]:
+    """How many independent draws both windows are worth: (sum of n)^2 / sum of n^2 over units (Kish 1965)."""
+    each = rows.group_by(unit, later=_.window == 0).agg(rows=_.count())
+    sizes = each.group_by("later").agg(sum=_.rows.sum(), squares=(_.rows * _.rows).sum()).order_by("later")
+    return [row["sum"] ** 2 / row["squares"] for row in engine.fetch(sizes)]
+
+
 def _numbers(engine: DuckDB, rows: ir.Table, name: str, title: str) -> dict[str, Any] | None:
     from scipy.stats import ks_2samp
 
-    rows = rows.select("window", "order", number=rows[name].cast("float64"))
-    rows = rows.filter(_.number.notnull() & ~_.number.isnan() & ~_.number.isinf())
+    rows = rows.select("window", "order", number=finite_only(rows[name])).filter(_.number.notnull())
     now = _sample(engine, rows.filter(_.window == 0))[0]
     past, window = _sample(engine, rows.filter(_.window > 0))
     if min(len(past), len(now)) < _FEWEST or past.min() == past.max() == now.min() == now.max():
@@ -170,6 +191,7 @@ def _numbers(engine: DuckDB, rows: ir.Table, name: str, title: str) -> dict[str,
         "psi": psi(before, after),
         "usual_psi": _usual_psi(counts),
         "p_value": float(test.pvalue),
+        "chance": float(test.pvalue),
         "ks": float(test.statistic),
         "usual_ks": max(usual, default=None),
         **_rows_and_bins(names, before, after),

@@ -113,8 +113,9 @@ def _drift(drift: dict[str, Any]) -> Html:
     heads = ["column", "PSI", "usual PSI", "KS", "usual KS", "Cramér's V", "p-value"]
     note = element(
         "p",
-        "The p-value is of the Kolmogorov-Smirnov test for numbers and of chi-squared for the others; with many events"
-        " every difference is significant, so that the limits are on sizes.",
+        "The p-value is of the Kolmogorov-Smirnov test for numbers and of chi-squared for the others, and takes events"
+        " for independent; with many events every difference is significant, so that the limits are on sizes."
+        " Popularity is held against no limit: the items of the last days have not had their clicks yet.",
         class_="note",
     )
     figures = [charts.windows(each) for each in drift["columns"]]

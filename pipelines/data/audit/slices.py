@@ -8,6 +8,7 @@ import ibis
 import ibis.expr.types as ir
 from ibis import _
 
+from pipelines.data.audit.columns import finite_only
 from pipelines.data.audit.findings import share
 from pipelines.data.audit.tables import Tables
 
@@ -38,8 +39,8 @@ def _slice(tables: Tables, name: str) -> list[dict[str, Any]]:
             dwells=_.dwell_seconds.count(where=read),
             positioned=_.position.count(where=_.shown),
             devices=_.device.count(),
-            dwell_median=_finite(_.dwell_seconds).quantile(0.5),
-            scroll_median=_finite(_.scroll_depth).quantile(0.5),
+            dwell_median=finite_only(_.dwell_seconds).quantile(0.5),
+            scroll_median=finite_only(_.scroll_depth).quantile(0.5),
         )
         .order_by(ibis.desc("events"), "value")
         .limit(_MOST)
@@ -65,10 +66,6 @@ def _slice(tables: Tables, name: str) -> list[dict[str, Any]]:
             for place in range(min(_POSITIONS, max((p for p in by_position if p >= 0), default=-1) + 1))
         ]
     return rows
-
-
-def _finite(column: ir.FloatingValue) -> ir.FloatingValue:
-    return ibis.ifelse(column.isnan() | column.isinf(), ibis.null("float32"), column)
 
 
 def _about(tables: Tables, name: str) -> ir.Table:

@@ -20,6 +20,7 @@ from pipelines.data.sources.newsroom import import_newsroom
 from pipelines.data.sources.newsroom.sizes import Size
 
 NOW = datetime(2025, 4, 1, tzinfo=UTC)
+SMALL = Size(articles=300, users=250, days=8, requests=1_600)
 Tables: TypeAlias = dict[str, pd.DataFrame]
 Fault: TypeAlias = Callable[[Tables], None]
 Plant: TypeAlias = Callable[[Fault], Dataset]
@@ -29,7 +30,7 @@ _SCHEMAS = {"items": schema.ITEMS, "events": schema.EVENTS, "users": schema.USER
 @pytest.fixture(scope="session")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("newsroom") / "clean"
-    import_newsroom(Size(articles=300, users=250, days=8, requests=1_600), folder, seed=5)
+    import_newsroom(SMALL, folder, seed=5)
     return Dataset.open(folder)
 
 

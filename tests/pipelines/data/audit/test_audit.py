@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
@@ -183,3 +186,45 @@ def test_every_split_of_a_recipe_is_audited_or_left_out_with_a_reason(clean: Dat
     report = audit(clean, Recipe.model_validate({"data": {"split": split}}), now=NOW)
     assert not [check for check in report.findings if check.check.startswith("split")]
     assert ("split_order" in report.result["skipped"]) == (split["by"] in ("items", "language"))
+
+
+def test_numbers_that_are_none_are_out_of_range_and_break_nothing(clean: Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(clean.folder, folder)
+    events = pq.read_table(folder / "events.parquet")
+    place = events.schema.get_field_index("dwell_seconds")
+    dwell = events["dwell_seconds"].to_pylist()
+    strange = [float("nan"), float("inf"), float("-inf")] * 200
+    dwell[: len(strange)] = strange
+    events = events.set_column(place, events.schema.field(place), pa.array(dwell, pa.float32()))
+    pq.write_table(events, folder / "events.parquet")
+    report = audit(Dataset.open(folder), now=NOW, out=tmp_path / "audit")
+    assert [(check.check, check.subject) for check in report.findings] == [("out_of_range", "events.dwell_seconds")]
+    assert report.findings[0].value * report.result["columns"]["events"]["dwell_seconds"]["given"] == pytest.approx(600)
+
+
+def test_a_row_without_an_id_or_a_time_is_an_error(clean: Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(clean.folder, folder)
+    events = pq.read_table(folder / "events.parquet")
+    for name in ("user_id", "at"):
+        place = events.schema.get_field_index(name)
+        values = [None, *events[name].to_pylist()[1:]]
+        kind = events.schema.field(place).type
+        events = events.set_column(place, pa.field(name, kind), pa.array(values, kind))
+    pq.write_table(events, folder / "events.parquet")
+    report = audit(Dataset.open(folder), now=NOW)
+    assert [(check.check, check.subject) for check in report.findings] == [
+        ("missing_ids", "events.at"),
+        ("missing_ids", "events.user_id"),
+    ]
+
+
+def test_a_broken_file_is_bad_input(clean: Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(clean.folder, folder)
+    content = bytearray((folder / "events.parquet").read_bytes())
+    content[1000:20_000] = bytes(19_000)
+    (folder / "events.parquet").write_bytes(content)
+    with pytest.raises(BadInput, match="is broken"):
+        audit(Dataset.open(folder), now=NOW)

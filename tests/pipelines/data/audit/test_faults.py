@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipelines.data.audit import AuditReport, audit
+from pipelines.data.dataset import Dataset
+from pipelines.data.sources.newsroom import import_newsroom
 
-from .conftest import NOW, Fault, Plant, Tables
+from .conftest import NOW, SMALL, Fault, Plant, Tables
 
 DAY = pd.Timedelta(days=1)
 POSITIVES = ("click", "read", "like", "share")
@@ -284,6 +287,13 @@ def test_clean_data_raises_nothing(clean_report: AuditReport) -> None:
     assert clean_report.findings == []
     assert clean_report.passed
     assert clean_report.result["skipped"] == {}
+
+
+@pytest.mark.parametrize("seed", [103, 106, 112])
+def test_few_items_and_few_users_are_no_fault(seed: int, tmp_path: Path) -> None:
+    """Newsrooms whose last days were once taken for drift of popularity, and whose busiest reader for a robot."""
+    import_newsroom(SMALL, tmp_path / "data", seed=seed)
+    assert audit(Dataset.open(tmp_path / "data"), now=NOW).findings == []
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.fault.__name__)
