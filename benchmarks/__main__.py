@@ -1,8 +1,8 @@
-"""Run the benchmarks named on the command line, or all: `python -m benchmarks [startup] [import] [encoders] ...`.
+"""Run the benchmarks named on the command line, or all: `python -m benchmarks [startup] [import] [preparation] ...`.
 
 `mind`, `ml100k`, `ibm` and `globo` compare our recipes with peers (`python -m benchmarks.quality` has options). They,
-`finetuning`, `encoders`, `images`, `languages`, `throughput` and a half of `adaptation` need public files below
-$BELFRY_DATA and say so where they are not there.
+`finetuning`, `encoders`, `images`, `languages`, `throughput`, and a half of `adaptation` and of `preparation` need
+public files below $BELFRY_DATA and say so where they are not there.
 """
 
 from __future__ import annotations
