@@ -19,7 +19,7 @@ class Tracker(Protocol):
 
     def track(self, fits: Mapping[str, Sequence[Row]]) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, *, finished: bool) -> None: ...
 
 
 class CsvFile:
@@ -36,7 +36,7 @@ class CsvFile:
             for fit, rows in fits.items():
                 writer.writerows({"fit": fit, **row} for row in rows)
 
-    def close(self) -> None:
+    def close(self, *, finished: bool) -> None:
         pass
 
 
@@ -63,7 +63,7 @@ class TensorBoard:
             self._written[fit] = len(rows)
             self._writers[fit].flush()
 
-    def close(self) -> None:
+    def close(self, *, finished: bool) -> None:
         for writer in self._writers.values():
             writer.close()
 
@@ -106,8 +106,8 @@ class Mlflow:
                         self._client.log_metric(self.run_id, key, value, step=int(row["epoch"]))
             self._written[fit] = len(rows)
 
-    def close(self) -> None:
-        self._client.set_terminated(self.run_id)
+    def close(self, *, finished: bool) -> None:
+        self._client.set_terminated(self.run_id, "FINISHED" if finished else "KILLED")
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:

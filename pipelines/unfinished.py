@@ -47,13 +47,13 @@ class Unfinished:
         """Checkpoints of a part of the training that has fits of its own."""
         return lambda fit: self.checkpoint(f"{name}-{fit}")
 
-    def close(self) -> None:
+    def close(self, *, finished: bool) -> None:
+        """Tell the trackers that no more comes, and whether that is the end of the training."""
         for tracker in self._trackers:
-            tracker.close()
+            tracker.close(finished=finished)
 
     def copy_logs(self, run: Path) -> None:
         """Give the logs to the folder of the finished run."""
-        self.close()
         shutil.copytree(self.folder / LOGS, run / LOGS)
         shutil.copy(self.folder / HISTORY, run / HISTORY)
 
@@ -79,8 +79,8 @@ def unfinished(
         mlflow: A tracking URI, or None.
 
     Raises:
-        BadInput: There is something to resume, and `resume` is false or the origin is another; somebody else is
-            training this run; or the block's own, which leaves nothing to resume.
+        BadInput: There is something to resume, and `resume` is false or the origin is another; or somebody else is
+            training this run.
     """
     folder = partial_of(out)
     check_folder(folder, replaces=_FILES)
@@ -95,16 +95,19 @@ def unfinished(
         for name in (_SCRATCH, _CHECKPOINTS):
             (folder / name).mkdir(exist_ok=True)
         write_json(folder / ORIGIN, origin.model_dump())
+        work = None
         try:
             trackers: list[Tracker] = [CsvFile(folder / HISTORY), TensorBoard(folder / LOGS)]
             if mlflow is not None:
                 trackers.append(Mlflow(mlflow, out.name, recipe.model_dump(mode="json"), folder / _MLFLOW))
             work = Unfinished(folder, trackers)
-            with contextlib.closing(work):
-                yield work
-        except BaseException as error:
+            yield work
+            work.close(finished=True)
+        except BaseException:
+            if work is not None:
+                work.close(finished=False)
             shutil.rmtree(folder / _SCRATCH, ignore_errors=True)
-            if isinstance(error, BadInput) or not _resumable(folder):
+            if not _resumable(folder):
                 shutil.rmtree(folder)
             raise
         shutil.rmtree(folder)
@@ -116,6 +119,7 @@ def _resumable(folder: Path) -> bool:
 
 def _check(folder: Path, out: Path, origin: Origin, resume: bool) -> None:
     if not _resumable(folder):
+        (folder / _MLFLOW).unlink(missing_ok=True)
         return
     if not resume:
         raise BadInput(

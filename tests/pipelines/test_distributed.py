@@ -18,8 +18,13 @@ import numpy as np
 import pytest
 import yaml
 
+from pipelines.build import build_model
+from pipelines.data.dataset import Dataset
 from pipelines.distributed import Workers, workers
 from pipelines.errors import BadInput
+from pipelines.fit import training_examples
+from pipelines.prepare import prepare
+from pipelines.recipe import Recipe
 from pipelines.unfinished import partial_of
 
 _BELFRY = "import sys; from pipelines.cli import main; sys.exit(main())"
@@ -126,6 +131,33 @@ def test_shares_are_the_whole_batch(count: int) -> None:
         np.testing.assert_array_equal(share["probability"], (share["positive"] - 10) / 10)
         assert sorted(share["positive"]) == [10, 11, 12, 13]
         assert list(share["encoded"]) == [7]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_shares_losses_and_gradients_add_up(dataset_folder: Path, small_recipe: dict[str, Any], count: int) -> None:
+    from towers.runtime import tf
+
+    wanted = copy.deepcopy(small_recipe)
+    wanted["towers"] |= {"id_dropout": 0.0, "history_dropout": 0.0}
+    wanted["training"] |= {"catalogue_weight": 0.5}
+    recipe = Recipe.model_validate(wanted)
+    data = prepare(Dataset.open(dataset_folder), recipe)
+    model = build_model(recipe, data.vocabulary, data.catalogue)
+    whole = {name: values[:4] for name, values in training_examples(recipe, data).batch(1, 0).items()}
+
+    def results(batch: dict[str, np.ndarray]) -> list[np.ndarray]:
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x=batch, y_pred=model(batch, training=True))
+        weights = [weight.value for weight in model.trainable_variables]
+        found = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return [loss.numpy(), *(tf.convert_to_tensor(each).numpy() for each in found)]
+
+    # Of five workers, one has no row.
+    shares = [results(Workers(None, index, count).share(whole)) for index in range(count)]
+    expected = results(whole)
+    assert any(np.abs(each).max() > 1e-3 for each in expected[1:])
+    for value, *parts in zip(expected, *shares, strict=True):
+        np.testing.assert_allclose(np.sum(parts, axis=0), value, atol=1e-5)
 
 
 @pytest.mark.parametrize(

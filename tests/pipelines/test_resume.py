@@ -168,6 +168,7 @@ def test_a_broken_checkpoint_is_one_sentence(dataset_folder: Path, small_recipe:
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
     with pytest.raises(BadInput, match="cannot be read"):
         train(Recipe.model_validate(small_recipe), Dataset.open(dataset_folder), stopped, resume=True)
+    assert checkpoint.exists()
 
 
 def test_a_finished_run_is_left_as_it_is(
@@ -214,9 +215,11 @@ def test_mlflow_has_one_run_with_every_epoch(
         stopping(patch, 1)
         with pytest.raises(Stopped):
             train(recipe, data, tmp_path / "run", mlflow=uri)
-    metrics = train(recipe, data, tmp_path / "run", resume=True, mlflow=uri)
     client = mlflow.MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("belfry")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "KILLED"
+    metrics = train(recipe, data, tmp_path / "run", resume=True, mlflow=uri)
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
     assert run.data.params["training.seed"] == "3"
