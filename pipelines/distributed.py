@@ -51,14 +51,21 @@ class Workers:
     count: int
 
     def share(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """This worker's rows of a batch, with all positives, those of its rows first."""
+        """This worker's rows of a batch, with all positives, those of its rows first.
+
+        Of a batch with fewer rows than workers, some get a row that has no weight, since TFRS takes no empty batch.
+        """
         rows = len(batch["positive"])
         own = np.array_split(np.arange(rows), self.count)[self.index]
+        weight = batch["weight"][own]
+        if not len(own):
+            own, weight = np.zeros(1, int), np.zeros_like(batch["weight"][:1])
         first = np.r_[own, np.setdiff1d(np.arange(rows), own)]
         return (
             batch
             | {name: batch[name][own] for name in _OF_ROWS if name in batch}
             | {name: batch[name][first] for name in _OF_POSITIVES}
+            | {"weight": weight}
         )
 
     def fit(self, model: Any, batches: Iterable[Any], epoch: int) -> float:

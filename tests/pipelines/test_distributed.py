@@ -123,8 +123,10 @@ def test_a_job_that_lost_a_worker_goes_on_from_its_checkpoint(
 def test_shares_are_the_whole_batch(count: int) -> None:
     rows = np.arange(4)
     batch = {"positive": rows + 10, "probability": rows / 10, "history": rows[:, None], "encoded": np.array([7])}
+    batch["weight"] = np.ones(4)
     shares = [Workers(None, index, count).share(batch) for index in range(count)]
-    np.testing.assert_array_equal(np.concatenate([share["history"] for share in shares])[:, 0], rows)
+    counted = [share["history"][share["weight"] > 0, 0] for share in shares]
+    np.testing.assert_array_equal(np.concatenate(counted), rows)
     for share in shares:
         own = len(share["history"])
         np.testing.assert_array_equal(share["positive"][:own] - 10, share["history"][:, 0])
@@ -152,7 +154,7 @@ def test_the_shares_losses_and_gradients_add_up(dataset_folder: Path, small_reci
         found = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return [loss.numpy(), *(tf.convert_to_tensor(each).numpy() for each in found)]
 
-    # Of five workers, one has no row.
+    # Of five workers, one has no row of its own.
     shares = [results(Workers(None, index, count).share(whole)) for index in range(count)]
     expected = results(whole)
     assert any(np.abs(each).max() > 1e-3 for each in expected[1:])
