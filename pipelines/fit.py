@@ -12,6 +12,7 @@ import numpy as np
 from pipelines.checkpoint import Checkpoint, History
 from pipelines.data.domains import DomainItems
 from pipelines.data.examples import TrainingExamples
+from pipelines.data.positives import Positives
 from pipelines.data.splits import Part
 from pipelines.epoch import train_epoch
 from pipelines.errors import BadInput
@@ -27,8 +28,15 @@ from pipelines.recipe import Recipe, Training
 VALIDATION_QUERIES = 2000
 
 
-def training_examples(recipe: Recipe, data: Prepared, among: np.ndarray | None = None) -> TrainingExamples:
-    """The positives that a recipe trains on; `among` (E,) bool are those that come into question."""
+def training_examples(
+    recipe: Recipe, data: Prepared, among: np.ndarray | None = None, added: Positives | None = None
+) -> TrainingExamples:
+    """The positives that a recipe trains on.
+
+    Args:
+        among: (E,) bool, those of the log that come into question.
+        added: More, which the log does not hold.
+    """
     chosen = data.parts.interactions == Part.TRAIN
     if data.on_requests:
         chosen &= data.behaviour.interactions.request >= 0
@@ -49,6 +57,7 @@ def training_examples(recipe: Recipe, data: Prepared, among: np.ndarray | None =
         event_dropout=settings.event_dropout,
         whole_catalogue=settings.catalogue_weight > 0,
         domains=DomainItems.of(data.catalogue, recipe.adaptation) if recipe.adaptation and recipe.adapts else None,
+        added=added,
     )
 
 

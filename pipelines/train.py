@@ -16,6 +16,7 @@ from pipelines.checkpoint import Checkpoint
 from pipelines.data.dataset import Dataset
 from pipelines.data.engine import OpenEngine, open_duckdb
 from pipelines.data.examples import TrainingExamples
+from pipelines.data.positives import Positives
 from pipelines.data.splits import Part
 from pipelines.distributed import workers
 from pipelines.ensemble import Fitted, train_ensemble
@@ -130,14 +131,16 @@ def train_prepared(
     scratch: Path,
     before: Trained | None = None,
     checkpoint: Callable[[str], Checkpoint | None] = lambda fit: None,
+    added: Positives | None = None,
 ) -> Trained:
     """Both stages; with `before`, for as many epochs as were best there.
 
     Args:
         scratch: A folder for large files.
         checkpoint: Asked for where the state of each fit is kept.
+        added: Positives to train the towers on besides those of the log.
     """
-    examples = training_examples(recipe, data)
+    examples = training_examples(recipe, data, added=added)
     if len(examples.rows) < 2:
         raise BadInput(
             f"{data.name} has {len(examples.rows)} training example(s) of known items: at least 2 are needed."
@@ -182,10 +185,10 @@ def _read_in_training(
     every = recipe.data.histories == "others" or recipe.training.catalogue_weight > 0
     if every or not (refitting or data.on_requests):
         return None
-    log, slates = data.behaviour.interactions, Slates.of(data.behaviour, data.parts.requests == Part.VALIDATION)
-    rows = examples.rows
+    slates = Slates.of(data.behaviour, data.parts.requests == Part.VALIDATION)
+    asked = examples.positives
     histories = data.window.items(
-        np.r_[log.user[rows], slates.queries.user], np.r_[log.history_end[rows], slates.queries.history_end]
+        np.r_[asked.user, slates.queries.user], np.r_[asked.history_end, slates.queries.history_end]
     )
     return np.union1d(histories, slates.item[slates.item > 0])
 

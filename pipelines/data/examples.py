@@ -8,6 +8,7 @@ import numpy as np
 
 from pipelines.data.domains import DomainItems
 from pipelines.data.histories import Behaviour
+from pipelines.data.positives import Positives
 from pipelines.data.window import HistoryWindow
 
 
@@ -26,7 +27,12 @@ class TrainingExamples:
         event_dropout: Share of a history's events that are left out, drawn anew each epoch.
         whole_catalogue: Add `read`, for a loss over all items.
         domains: Add items of each, for a domain head.
+        added: More positives, which the log does not hold; no history holds them.
         seed: Of the order and of the draws.
+
+    Attributes:
+        rows: (P,) places of the log's positives in the interactions; of `histories` "others", how many of each user.
+        positives: All that an epoch goes through, the log's first; the log's are drawn anew where `rows` says so.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class TrainingExamples:
         event_dropout: float = 0.0,
         whole_catalogue: bool = False,
         domains: DomainItems | None = None,
+        added: Positives | None = None,
     ) -> None:
         self.behaviour, self.window, self.domains = behaviour, window, domains
         self.histories, self.event_dropout, self.whole_catalogue = histories, event_dropout, whole_catalogue
@@ -60,25 +67,30 @@ class TrainingExamples:
             chosen = chosen & (later - after_user[log.user] < max_per_user)
         self.rows = np.flatnonzero(chosen)
         self.weight = _dwell_weights(log.dwell, self.rows, dwell_power)
-        self._order: tuple[int, np.ndarray] = (-1, self.rows)
-        counts = np.bincount(log.item[self.rows], minlength=items + 1)
+        self._added = added or Positives.none()
+        self.positives = self._of(self.rows)
+        self._order: tuple[int, Positives] = (-1, self.positives)
+        counts = np.bincount(self.positives.item, minlength=items + 1)
         self.probability = (counts / max(1, counts.sum())).astype(np.float32)
 
     def __len__(self) -> int:
         """Batches an epoch. A last batch of one row is left out: it would have no in-batch negative."""
-        whole, rest = divmod(len(self.rows), self.batch_size)
+        whole, rest = divmod(len(self.positives), self.batch_size)
         return whole + (rest > 1)
 
     def batch(self, epoch: int, number: int) -> dict[str, np.ndarray]:
         """Batch `number` of an epoch; always the same for the same seed, epoch and number."""
         if self._order[0] != epoch:
             rng = np.random.default_rng((self.seed, epoch))
-            rows = self._redrawn(rng) if self.histories == "others" else self.rows
-            self._order = (epoch, rng.permutation(rows))
-        rows = self._order[1][number * self.batch_size : (number + 1) * self.batch_size]
-        batch = self._batch(rows, np.random.default_rng((self.seed, epoch, number)))
+            positives = self._of(self._redrawn(rng)) if self.histories == "others" else self.positives
+            self._order = (epoch, positives[rng.permutation(len(positives))])
+        chosen = self._order[1][number * self.batch_size : (number + 1) * self.batch_size]
+        batch = self._batch(chosen, np.random.default_rng((self.seed, epoch, number)))
         # Drawn on its own, so that the examples are the same with adaptation and without.
         return batch | (self.domains.draw(np.random.default_rng((self.seed, epoch, number, 1))) if self.domains else {})
+
+    def _of(self, rows: np.ndarray) -> Positives:
+        return Positives.of(self.behaviour.interactions, rows, self.weight[rows]) + self._added
 
     def _redrawn(self, rng: np.random.Generator) -> np.ndarray:
         """As many positives of each user as `rows` has, any of them."""
@@ -88,52 +100,54 @@ class TrainingExamples:
         place = np.arange(len(order)) - self._of_user[user[self._known]]
         return self._known[order[place < wanted[user[self._known]]]]
 
-    def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        log = self.behaviour.interactions
-        user, end = log.user[rows], log.history_end[rows]
-        place, there = self.window.places(user, end) if self.histories == "before" else self._others(rows, rng)
+    def _batch(self, chosen: Positives, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        place, there = (
+            self.window.places(chosen.user, chosen.history_end)
+            if self.histories == "before"
+            else self._others(chosen, rng)
+        )
         if self.event_dropout:
             place, there = _thinned(place, there, self.event_dropout, rng)
-        device = self.window.device(user, end, log.device[rows])
-        batch = self.window.of_events(user, place, there, log.at[rows], device)
-        batch["positive"] = log.item[rows].astype(np.int32)
-        batch["weight"] = self.weight[rows]
+        device = self.window.device(chosen.user, chosen.history_end, chosen.device)
+        batch = self.window.of_events(chosen.user, place, there, chosen.at, device)
+        batch["positive"] = chosen.item
+        batch["weight"] = chosen.weight
         if self.whole_catalogue:
-            batch["read"] = self._read(rows)
-        batch["probability"] = self.probability[log.item[rows]]
-        batch["shown"] = np.stack([self._shown(request, rng) for request in log.request[rows]])
+            batch["read"] = self._read(chosen)
+        batch["probability"] = self.probability[chosen.item]
+        batch["shown"] = np.stack([self._shown(*each, rng) for each in zip(chosen.request, chosen.item, strict=True)])
         return batch
 
-    def _others(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _others(self, chosen: Positives, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Places (B, H) of H other positives of each row's user, and which of them there are."""
         log = self.behaviour.interactions
-        first, end = self._of_user[log.user[rows]], self._of_user[log.user[rows] + 1]
+        first, end = self._of_user[chosen.user], self._of_user[chosen.user + 1]
         most = int((end - first).max())
         mine = first[:, None] + np.arange(max(most, self.window.length))
         inside = mine < end[:, None]
         place = self._known[np.where(inside, mine, 0)]
-        key = np.where(inside & (log.item[place] != log.item[rows][:, None]), rng.random(place.shape), np.inf)
+        key = np.where(inside & (log.item[place] != chosen.item[:, None]), rng.random(place.shape), np.inf)
         drawn = np.argsort(key, axis=1)[:, : self.window.length]
         return np.take_along_axis(place, drawn, axis=1), np.isfinite(np.take_along_axis(key, drawn, axis=1))
 
-    def _read(self, rows: np.ndarray) -> np.ndarray:
+    def _read(self, chosen: Positives) -> np.ndarray:
         """(B, N + 1) bool: items of each row's whole history."""
         log = self.behaviour.interactions
         if self.histories == "before":
-            row, place = log.spans(log.user_offsets[log.user[rows]], log.history_end[rows])
+            row, place = log.spans(log.user_offsets[chosen.user], chosen.history_end)
         else:
-            row, place = log.spans(self._of_user[log.user[rows]], self._of_user[log.user[rows] + 1])
+            row, place = log.spans(self._of_user[chosen.user], self._of_user[chosen.user + 1])
             place = self._known[place]
-        read = np.zeros((len(rows), len(self.probability)), bool)
+        read = np.zeros((len(chosen), len(self.probability)), bool)
         read[row, log.item[place]] = True
         return read
 
-    def _shown(self, request: int, rng: np.random.Generator) -> np.ndarray:
+    def _shown(self, request: int, positive: int, rng: np.random.Generator) -> np.ndarray:
         drawn = np.zeros(self.shown_negatives, np.int32)
         if request >= 0 and self.shown_negatives:
             slate = slice(self.behaviour.requests.offsets[request], self.behaviour.requests.offsets[request + 1])
             left = self.behaviour.requests.item[slate][~self.behaviour.requests.clicked[slate]]
-            left = left[left > 0]
+            left = left[(left > 0) & (left != positive)]
             left = left[np.sort(np.unique(left, return_index=True)[1])]  # an item may have been shown twice
             few = min(len(left), self.shown_negatives)
             drawn[:few] = rng.choice(left, few, replace=False)

@@ -231,11 +231,11 @@ def test_histories_of_others_are_the_user_s_other_training_positives(made: Any) 
     seen = 0
     for number in range(len(built)):
         batch = built.batch(1, number)
-        rows = built._order[1][number * 16 : number * 16 + 16]
-        for place, row in enumerate(rows):
-            mine = log.item[chosen & (log.user == log.user[row])]
+        asked = built._order[1][number * 16 : number * 16 + 16]
+        for place, (user, item) in enumerate(zip(asked.user, asked.item, strict=True)):
+            mine = log.item[chosen & (log.user == user)]
             history = batch["history"][place]
-            assert sorted(history[history > 0]) == sorted(mine[mine != log.item[row]])
+            assert sorted(history[history > 0]) == sorted(mine[mine != item])
             np.testing.assert_array_equal(np.flatnonzero(batch["read"][place]), np.unique(mine))
             seen += 1
     assert seen >= chosen.sum() - 1
@@ -244,14 +244,13 @@ def test_histories_of_others_are_the_user_s_other_training_positives(made: Any) 
 def test_others_are_drawn_anew_each_epoch_and_so_are_the_positives_kept(made: Any) -> None:
     settings = {"histories": "others", "max_per_user": 2, "batch_size": 8, "shown_negatives": 0}
     built = examples(made, **settings)
-    user = made.behaviour.interactions.user
     kept = []
     for epoch in (1, 2):
         built.batch(epoch, 0)
-        rows = built._order[1]
-        assert np.bincount(user[rows]).max() <= 2
-        assert len(rows) == len(built.rows)
-        kept.append(set(rows))
+        drawn = built._order[1]
+        assert np.bincount(drawn.user).max() <= 2
+        assert len(drawn) == len(built.rows)
+        kept.append(set(zip(drawn.user, drawn.history_end, drawn.item, strict=True)))
     assert kept[0] != kept[1]
     again = examples(made, **settings)
     for name, values in built.batch(2, 0).items():
