@@ -107,12 +107,15 @@ class Validation:
 
     def measure_all(self, ranker: Ranker) -> dict[str, float]:
         """Every metric."""
+        return {name: float(np.nanmean(values)) for name, values in self.units(ranker).items()}
+
+    def units(self, ranker: Ranker) -> dict[str, np.ndarray]:
+        """Every metric of each slate, or of each user, else those who read most would choose for all."""
         found = self.judge.metrics(ranker)
         if isinstance(self.judge, CatalogueTargets):
-            # Else those who read most would choose for all.
             place = np.unique(self.judge.queries.user, return_inverse=True)[1]
             found = {name: np.bincount(place, values) / np.bincount(place) for name, values in found.items()}
-        return {name: float(np.nanmean(values)) for name, values in found.items()}
+        return found
 
 
 def _constant(slates: Slates) -> np.ndarray:

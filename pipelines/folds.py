@@ -18,12 +18,10 @@ from pipelines.fit import Validation
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare
 from pipelines.progress import say
-from pipelines.rankers import Ranker
-from pipelines.ranking import popularity_of, resolve_ranking
+from pipelines.ranking import resolve_ranking
 from pipelines.recipe import Recipe
 from pipelines.run import RECIPE, origin_of
-from pipelines.second_stage import RankingInputs, TwoStageRanker
-from pipelines.train import Trained, train_prepared
+from pipelines.train import train_prepared
 from pipelines.unfinished import unfinished
 
 REPORT = "folds.json"
@@ -69,7 +67,7 @@ def cross_validate(
             judges = {name: _judge(each, data, part) for name, part in (("training", Part.TRAIN), ("test", Part.TEST))}
             untrained = ModelRanker(build_model(each, data.vocabulary, data.catalogue), data.window)
             trained = train_prepared(each, data, work.scratch, checkpoint=work.part(f"fold-{fold}"))
-            ranker = _ranker(trained, each, data)
+            ranker = trained.ranker(each, data)
             rows.append(
                 {
                     "best_epoch": trained.metrics["best_epoch"],
@@ -109,15 +107,6 @@ def _judge(recipe: Recipe, data: Prepared, part: Part) -> Validation:
     if judge is None:
         raise BadInput(f"a fold of {data.name} has nothing to be judged on: use fewer folds.")
     return judge
-
-
-def _ranker(trained: Trained, recipe: Recipe, data: Prepared) -> Ranker:
-    first = ModelRanker(trained.model, data.window)
-    stage, settings = trained.ranking, recipe.ranking
-    if stage is None or settings is None:
-        return first
-    inputs = RankingInputs(first, stage.appeal, popularity_of(data), data.catalogue.published_at)
-    return TwoStageRanker(inputs, stage.tower, max(settings.retrieve, recipe.export.top_k))
 
 
 def _summary(rows: list[dict[str, Any]], chosen: str) -> dict[str, Any]:

@@ -25,12 +25,15 @@ from pipelines.fine_tune import FineTuner
 from pipelines.fit import Validation, fit, training_examples
 from pipelines.image_tune import ImageTuner
 from pipelines.judge import Slates
+from pipelines.model_ranker import ModelRanker
 from pipelines.optimizer import Tuner
 from pipelines.prepare import Prepared, prepare
 from pipelines.progress import say
-from pipelines.ranking import SecondStage, resolve_ranking, save_ranking, train_ranking
+from pipelines.rankers import Ranker
+from pipelines.ranking import SecondStage, popularity_of, resolve_ranking, save_ranking, train_ranking
 from pipelines.recipe import Recipe
 from pipelines.run import FILES, MEMBERS, METRICS, ORIGIN, RANKER, RECIPE, VOCABULARY, WEIGHTS, Origin, Run, origin_of
+from pipelines.second_stage import RankingInputs, TwoStageRanker
 from pipelines.unfinished import partial_of, unfinished
 
 # Examples for each of the projection's columns before it is worth training.
@@ -124,6 +127,14 @@ class Trained:
     def validated(self) -> bool:
         return self.metrics["validation"] is not None
 
+    def ranker(self, recipe: Recipe, data: Prepared) -> Ranker:
+        """All of it, both stages or the one that there is."""
+        first = ModelRanker(self.model, data.window)
+        if self.ranking is None or recipe.ranking is None:
+            return first
+        inputs = RankingInputs(first, self.ranking.appeal, popularity_of(data), data.catalogue.published_at)
+        return TwoStageRanker(inputs, self.ranking.tower, max(recipe.ranking.retrieve, recipe.export.top_k))
+
 
 def train_prepared(
     recipe: Recipe,
@@ -132,6 +143,7 @@ def train_prepared(
     before: Trained | None = None,
     checkpoint: Callable[[str], Checkpoint | None] = lambda fit: None,
     added: Positives | None = None,
+    epochs: int | None = None,
 ) -> Trained:
     """Both stages; with `before`, for as many epochs as were best there.
 
@@ -139,6 +151,7 @@ def train_prepared(
         scratch: A folder for large files.
         checkpoint: Asked for where the state of each fit is kept.
         added: Positives to train the towers on besides those of the log.
+        epochs: Of the towers at most; by default the recipe's.
     """
     examples = training_examples(recipe, data, added=added)
     if len(examples.rows) < 2:
@@ -156,13 +169,13 @@ def train_prepared(
     if recipe.features.image is not None and not model.items.image.numpy().any():
         raise BadInput(f"no item of {data.name} has an image that can be decoded: leave features.image out.")
     validation = None if before else Validation.of(data, recipe.training)
-    epochs = before.metrics["best_epoch"] if before else recipe.training.epochs
+    most = before.metrics["best_epoch"] if before else epochs or recipe.training.epochs
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         read = _read_in_training(recipe, data, examples, refitting=before is not None)
         tuners = _tuners(recipe, model, data, read, Path(folder))
         fitted = fit(
             *(model, recipe, examples, data, validation, tuners),
-            epochs=epochs,
+            epochs=most,
             checkpoint=checkpoint("towers"),
         )
     metrics = {**before.metrics, "refit": fitted} if before else fitted

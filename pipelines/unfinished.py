@@ -16,8 +16,10 @@ from pipelines.run import HISTORY, LOGS, ORIGIN, Origin
 from pipelines.tracking import CsvFile, Mlflow, TensorBoard, Tracker
 
 _LOCK, _CHECKPOINTS, _SCRATCH, _MLFLOW = "lock", "checkpoints", "scratch", "mlflow_run_id"
+# What a search of many trainings has come to.
+SEARCH = "search.json"
 # The first is there from the beginning.
-_FILES = (_LOCK, ORIGIN, _CHECKPOINTS, _SCRATCH, _MLFLOW, LOGS, HISTORY)
+_FILES = (_LOCK, ORIGIN, _CHECKPOINTS, _SCRATCH, _MLFLOW, LOGS, HISTORY, SEARCH)
 
 
 class Unfinished:
@@ -25,11 +27,12 @@ class Unfinished:
 
     Attributes:
         folder: `RUN.partial`.
+        checkpoints: For what a resumed run goes on from.
         scratch: For files that a resumed run makes anew.
     """
 
     def __init__(self, folder: Path, trackers: list[Tracker]) -> None:
-        self.folder, self.scratch = folder, folder / _SCRATCH
+        self.folder, self.checkpoints, self.scratch = folder, folder / _CHECKPOINTS, folder / _SCRATCH
         self._trackers = trackers
         self._rows: dict[str, list[dict[str, float]]] = {}
 
@@ -41,11 +44,17 @@ class Unfinished:
             for tracker in self._trackers:
                 tracker.track(self._rows)
 
-        return Checkpoint(self.folder / _CHECKPOINTS / f"{fit}.npz", record)
+        return Checkpoint(self.checkpoints / f"{fit}.npz", record)
 
     def part(self, name: str) -> Callable[[str], Checkpoint]:
         """Checkpoints of a part of the training that has fits of its own."""
         return lambda fit: self.checkpoint(f"{name}-{fit}")
+
+    def forget(self) -> None:
+        """Leave nothing to resume: what was begun cannot be finished."""
+        (self.folder / SEARCH).unlink(missing_ok=True)
+        for path in self.checkpoints.glob("*.npz"):
+            path.unlink()
 
     def close(self, *, finished: bool) -> None:
         """Tell the trackers that no more comes, and whether that is the end of the training."""
@@ -114,7 +123,7 @@ def unfinished(
 
 
 def _resumable(folder: Path) -> bool:
-    return any((folder / _CHECKPOINTS).glob("*.npz"))
+    return (folder / SEARCH).exists() or any((folder / _CHECKPOINTS).glob("*.npz"))
 
 
 def _check(folder: Path, out: Path, origin: Origin, resume: bool) -> None:

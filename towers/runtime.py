@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from typing import Any
 
 _ADVICE = (
     "TensorFlow was used before Belfry and with another Keras: restart Python and import `towers` first, "
@@ -34,7 +35,14 @@ with warnings.catch_warnings():
     import tensorflow_recommenders as tfrs
     import tensorflow_text  # noqa: F401  (registers its ops)
 
-__all__ = ["keras", "keras_hub", "limit_threads", "seed_everything", "tf", "tfrs"]
+__all__ = ["import_keras_tuner", "keras", "keras_hub", "limit_threads", "seed_everything", "tf", "tfrs"]
+
+
+def import_keras_tuner() -> Any:
+    """KerasTuner, over the Keras that is configured here; for the few who search."""
+    import keras_tuner
+
+    return keras_tuner
 
 
 def seed_everything(seed: int) -> None:

@@ -27,7 +27,7 @@ _EXTRAS = {
     "spark": ("py4j", "pyspark"),
     "serve": ("grpc", "httptools", "orjson", "tensorflow_serving", "uvicorn", "uvloop"),
     "train": (
-        *("keras", "keras_hub", "safetensors", "sklearn", "tf_keras"),
+        *("imblearn", "keras", "keras_hub", "keras_tuner", "safetensors", "sklearn", "tf_keras"),
         *("tensorflow", "tensorflow_recommenders", "tensorflow_text"),
     ),
 }

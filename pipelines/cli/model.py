@@ -15,7 +15,7 @@ Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the root."""
-    for command in (demo, pretrain, train, adapt, evaluate, score, recommend, embed, export):
+    for command in (demo, pretrain, train, tune, adapt, evaluate, score, recommend, embed, export):
         app.command()(command)
     # TF Serving's own flags are not Typer's business: they pass through as they are, --help included.
     raw = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -115,6 +115,50 @@ def train(
         best = max(metrics["validation"]["by_epoch"])
         lines[0] += f", validation {metrics['validation']['metric']} {best:.4f}"
     show(metrics, [*lines, f"run written to {out}"], as_json=as_json)
+
+
+def tune(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe; its `search` names what is tried.")],
+    data: Data,
+    out: Out,
+    search: Annotated[str, typer.Option(help="random, grid, bayesian or hyperband.")] = "bayesian",
+    trials: Annotated[int, typer.Option(min=1, help="At most, beside the recipe as it is.")] = 10,
+    minutes: Annotated[float | None, typer.Option(min=0, help="After which no trial is begun.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Trials at once, on this machine.")] = 1,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the search; by default the recipe's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a search, or give it more trials.")] = False,
+    engine: EngineName = "duckdb",
+    master: Master = None,
+    as_json: Json = False,
+) -> None:
+    """Search a recipe's best values; the result is a table, a page and a recipe to train."""
+    if search not in ("random", "grid", "bayesian", "hyperband"):
+        raise BadInput(f"--search is random, grid, bayesian or hyperband, not {search!r}.")
+    from pipelines.recipe import Recipe
+
+    loaded = Recipe.load(recipe)
+    from pipelines.data.dataset import Dataset
+    from pipelines.data.engine import choose_engine
+    from pipelines.tuning.report import table_lines
+    from pipelines.tuning.tune import tune as run_tune
+
+    choose_engine(engine, master)
+    algorithm: Any = search
+    result = run_tune(
+        loaded,
+        Dataset.open(data),
+        out,
+        algorithm=algorithm,
+        trials=trials,
+        minutes=minutes,
+        workers=workers,
+        seed=seed,
+        resume=resume,
+        engine=engine,
+        master=master,
+    )
+    lines = [*table_lines(result), f"written to {out}: recipe.yaml to train, report.html to look at"]
+    show(result, lines, as_json=as_json)
 
 
 def adapt(

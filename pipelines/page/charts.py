@@ -1,4 +1,4 @@
-"""Charts as inline SVG: horizontal bars, columns, and lines with intervals.
+"""Charts as inline SVG: horizontal bars, columns, lines with intervals, and points.
 
 Each is an image with a title and a description for who cannot see it. Drawn 360 units wide, which is a phone's width,
 so that letters keep their size there. No value may be infinite; None is a gap.
@@ -97,6 +97,7 @@ def lines(
     *,
     format_: Format = short,
     diagonal: bool = False,
+    from_zero: bool = True,
 ) -> Html:
     """Lines over labels at even distances, with a band where a line has an interval.
 
@@ -106,9 +107,10 @@ def lines(
         drawn: The lines, each (K,).
         format_: Of the numbers on the axis.
         diagonal: Also draw from the lower left to the upper right, to compare with.
+        from_zero: Whether the axis holds 0; without it, small differences can be seen.
     """
-    given = [value for line in drawn for value in (*line.y, *(line.high or ())) if value is not None]
-    frame = _Frame(min(0.0, *given, 0.0), max(given, default=0) or 1.0, drawn)
+    known = [(*line.y, *(line.low or ()), *(line.high or ())) for line in drawn]
+    frame = _frame([value for values in known for value in values if value is not None], drawn, from_zero)
     step = frame.width / max(1, len(labels) - 1)
 
     def x(place: int) -> float:
@@ -139,6 +141,57 @@ def lines(
         f"{line.name}{between}: {_range([value for value in line.y if value is not None], format_)}" for line in drawn
     )
     return _svg(title, said, frame.height, parts)
+
+
+def points(
+    title: str,
+    x: Sequence[float],
+    y: Sequence[float],
+    *,
+    labels: Sequence[str] = (),
+    logarithmic: bool = False,
+    format_: Format = short,
+) -> Html:
+    """Points (K,) by two numbers; the axis of neither begins at 0 for its own sake.
+
+    Args:
+        title: For who cannot see the chart.
+        x, y: The points.
+        labels: Where given, of the values 0, 1, ... of x.
+        logarithmic: Whether x is drawn by its logarithm.
+        format_: Of the numbers on both axes.
+    """
+    frame = _frame(y, (), False)
+    scaled = [math.log10(value) if logarithmic else value for value in x]
+    low, high = (0.0, float(len(labels) - 1)) if labels else (min(scaled), max(scaled))
+    margin = frame.width * (0.5 / len(labels) if labels else 0.04)
+
+    def at(value: float) -> float:
+        inside = (value - low) / (high - low) if high > low else 0.5
+        return _LEFT + margin + (frame.width - 2 * margin) * inside
+
+    parts = frame.grid(format_)
+    parts += [
+        element("circle", cx=_n(at(left)), cy=_n(frame.y(top)), r=3.5, class_="f0")
+        for left, top in zip(scaled, y, strict=True)
+    ]
+    if labels:
+        parts += frame.names(labels, at)
+    else:
+        for value, anchor in ((low, "start"), (high, "end")) if high > low else ((low, "middle"),):
+            text = format_(10**value if logarithmic else value)
+            parts.append(element("text", text, x=_n(at(value)), y=_n(frame.floor + 15), text_anchor=anchor))
+    said = "; ".join(
+        f"{labels[round(left)] if labels else format_(left)}: {format_(top)}" for left, top in zip(x, y, strict=True)
+    )
+    return _svg(title, said, frame.height, parts)
+
+
+def _frame(values: Sequence[float], names: Sequence[object], from_zero: bool) -> _Frame:
+    if from_zero or not values:
+        return _Frame(min(0.0, *values, 0.0), max(values, default=0) or 1.0, names)
+    low, high = min(values), max(values)
+    return _Frame(low, high if high > low else low + max(abs(low) / 100, 1e-6), names)
 
 
 class _Frame:

@@ -6,6 +6,7 @@ from pipelines.recipe.file import Recipe
 from pipelines.recipe.inputs import Data, Features, Image, Split, Text
 from pipelines.recipe.learning import FineTuning, ImageTuning, Stage, Training
 from pipelines.recipe.model import Ensemble, Export, Linear, Ranking, Specialists, Towers
+from pipelines.recipe.search import Range, Search
 
 __all__ = [
     "Adaptation",
@@ -19,8 +20,10 @@ __all__ = [
     "ImageTuning",
     "Limit",
     "Linear",
+    "Range",
     "Ranking",
     "Recipe",
+    "Search",
     "Specialists",
     "Split",
     "Stage",

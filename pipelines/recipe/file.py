@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipelines.errors import BadInput
 from pipelines.recipe.adaptation import Adaptation
@@ -15,6 +16,7 @@ from pipelines.recipe.audit import Audit
 from pipelines.recipe.inputs import Data, Features
 from pipelines.recipe.learning import FineTuning, ImageTuning, Training
 from pipelines.recipe.model import Ensemble, Export, Ranking, Towers
+from pipelines.recipe.search import Search
 from pipelines.recipe.section import Section
 
 
@@ -36,7 +38,7 @@ _Loader.add_implicit_resolver(
 
 
 class Recipe(Section):
-    """Data, features, towers, training, ranking and export of one run. An unknown key is an error."""
+    """Data, features, towers, training, ranking, export and search of one run. An unknown key is an error."""
 
     data: Data = Data()
     audit: Audit = Audit()
@@ -49,6 +51,7 @@ class Recipe(Section):
     ensemble: Ensemble | None = None
     ranking: Ranking | None = None
     export: Export = Export()
+    search: Search = Field({}, description="what `belfry tune` tries; a recipe has a search space of its own")
 
     @model_validator(mode="after")
     def _schedule_trains(self) -> Recipe:
@@ -102,6 +105,26 @@ class Recipe(Section):
             return cls.model_validate(content or {})
         except ValidationError as error:
             raise BadInput(f"the recipe {path} cannot be used: {_first(error)}.") from None
+
+    def changed(self, values: Mapping[str, Any]) -> Recipe:
+        """This recipe with other values at some paths, such as `towers.width`; without its search.
+
+        Raises:
+            BadInput: A path leads nowhere, or the recipe would not be valid; the sentence says why.
+        """
+        content = self.model_dump(exclude={"search"})
+        for path, value in values.items():
+            *sections, key = path.split(".")
+            place: Any = content
+            for name in sections:
+                place = place.get(name) if isinstance(place, dict) else None
+            if not isinstance(place, dict) or key not in place:
+                raise BadInput(f"{path} is not in the recipe: a path is a key's name after its sections'.")
+            place[key] = value
+        try:
+            return Recipe.model_validate(content)
+        except ValidationError as error:
+            raise BadInput(f"{_first(error)}.") from None
 
     def dump(self) -> str:
         """The resolved recipe as YAML, defaults included."""
