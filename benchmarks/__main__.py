@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import adaptation, encoders, images, importing, languages, resume, startup, throughput
+from benchmarks import adaptation, encoders, images, importing, languages, resume, startup, throughput, tuning
 from benchmarks.finetuning import run as finetuning
 from benchmarks.finetuning import scaling
 from benchmarks.preparation import run as preparation
@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "throughput": throughput.run,
     "adaptation": adaptation.run,
     "resume": resume.run,
+    "tuning": tuning.run,
     **{name: partial(run_quality, name) for name in DATA_SETS},
 }
 

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from pipelines.artefacts import atomic_file
 from pipelines.data.catalogue import Catalogue
 from pipelines.errors import BadInput
 from pipelines.presets import fingerprint, locate_preset
 from pipelines.progress import track
 from pipelines.recipe import Text
+from pipelines.vector_cache import kept_vectors, key_of
 
 _BATCH = 64
-
-
-def cache_folder() -> Path:
-    """Where computed vectors are kept: $BELFRY_CACHE, else the user's cache folder."""
-    own = os.environ.get("BELFRY_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "belfry"
 
 
 def load_encoder(text: Text) -> Any:
@@ -108,40 +98,32 @@ def item_vectors(catalogue: Catalogue, text: Text, encoder: Any = None, version:
 def encode(texts: np.ndarray, encoder: Any, version: str) -> np.ndarray:
     """(N,) texts to (N, T) float32 vectors, computed once per distinct text and kept on disk.
 
-    Texts are encoded in order of length, so that little of the work is padding.
-
     Args:
         encoder: A `towers.text.TextEncoder`, or a function that loads one if it is needed.
         version: Names the encoder's weights and settings, so that vectors of two are never mixed.
     """
     distinct, place = np.unique(texts.astype(str), return_inverse=True)
-    key = b"\0".join([version.encode(), *(value.encode("utf-8", "surrogatepass") for value in distinct)])
-    return kept_on_disk("text", key, lambda: _encode(distinct, encoder if hasattr(encoder, "encode") else encoder()))[
-        place
-    ]
+    keys = [key_of(value.encode("utf-8", "surrogatepass")) for value in distinct]
+
+    def make(missing: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        loaded = encoder if hasattr(encoder, "encode") else encoder()
+        return _encode(distinct, missing, loaded)
+
+    found = kept_vectors("text", version, keys, make)
+    return np.stack([found[key] for key in keys])[place] if keys else np.zeros((0, _width(encoder)), np.float32)
 
 
-def kept_on_disk(kind: str, key: bytes, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """What `make` returns, from the cache where it has been made of the same `key` before."""
-    path = cache_folder() / kind / f"{hashlib.sha256(key).hexdigest()[:32]}.npy"
-    if path.exists():
-        return np.load(path, allow_pickle=False)
-    made = make()
-    with atomic_file(path) as draft, draft.open("wb") as file:
-        np.save(file, made, allow_pickle=False)
-    return made
+def _width(encoder: Any) -> int:
+    return (encoder if hasattr(encoder, "encode") else encoder()).width
 
 
-def _encode(texts: np.ndarray, encoder: Any) -> np.ndarray:
+def _encode(texts: np.ndarray, places: np.ndarray, encoder: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Vectors of the texts at `places`, a batch at a time, in order of length, so that little work is padding."""
     from towers.runtime import tf
 
     encode = tf.function(encoder.encode, input_signature=[tf.TensorSpec([None], tf.string)])
-    vectors = np.zeros((len(texts), encoder.width), np.float32)
-    order = np.argsort([len(value) for value in texts], kind="stable")
+    order = places[np.argsort([len(texts[place]) for place in places], kind="stable")]
     starts = range(0, len(order), _BATCH)
     for start in track(starts, "encoding texts", len(starts)):
         rows = order[start : start + _BATCH]
-        vectors[rows] = encode(tf.constant(list(texts[rows]))).numpy()
-    if not np.isfinite(vectors).all():
-        raise AssertionError("the text encoder returned values that are not finite")
-    return vectors
+        yield rows, encode(tf.constant(list(texts[rows]))).numpy()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipelines.data.item_images import ItemImages
-from pipelines.encode import kept_on_disk, load_preset
+from pipelines.encode import load_preset
 from pipelines.presets import fingerprint, locate_preset
 from pipelines.progress import say
 from pipelines.recipe import Image, ImageTuning
+from pipelines.vector_cache import kept_vectors, key_of
 
 
 def load_image_encoder(image: Image, tuning: ImageTuning | None) -> Any:
@@ -50,26 +52,46 @@ def image_table(images: ItemImages, encoder: Any, version: str) -> np.ndarray:
         encoder: A `towers.image.ImageEncoder`, or a function that loads one if it is needed.
         version: Names the encoder's weights and settings, so that vectors of two are never mixed.
     """
+    own: dict[bytes, list[int]] = {}
+    for rows, files in images.blocks():
+        for row, file in zip(rows, files, strict=True):
+            own.setdefault(key_of(file), []).append(int(row))
+    keys = list(own)
 
-    def make() -> np.ndarray:
-        loaded = encoder if hasattr(encoder, "decode") else encoder()
-        vectors = np.zeros((len(images.ids) + 1, loaded.width), np.float32)
-        for rows, pixels in _decoded(images, loaded):
-            vectors[rows] = loaded(pixels, training=False).numpy()
-        if not np.isfinite(vectors).all():
-            raise AssertionError("the image encoder returned values that are not finite")
-        return vectors
+    @cache
+    def loaded() -> Any:
+        return encoder if hasattr(encoder, "decode") else encoder()
 
-    return kept_on_disk("image", f"{version}\n{images.digest}".encode(), make)
+    def make(missing: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        place = {own[keys[each]][0]: each for each in missing.tolist()}
+        for rows, pixels in _decoded(images, loaded(), set(place)):
+            yield np.array([place[row] for row in rows.tolist()]), loaded()(pixels, training=False).numpy()
+
+    found = kept_vectors("image", version, keys, make)
+    width = len(next(iter(found.values()))) if found else loaded().width
+    table = np.zeros((len(images.ids) + 1, width), np.float32)
+    for key, vector in found.items():
+        table[own[key]] = vector
+    return table
 
 
-def _decoded(images: ItemImages, encoder: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows and pixels (B, S, S, 3) uint8 of all images that can be decoded; the others are counted and told of."""
+def _decoded(
+    images: ItemImages, encoder: Any, wanted: set[int] | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows and pixels (B, S, S, 3) uint8 of all images, or of the rows `wanted`, that can be decoded.
+
+    The others are counted and told of.
+    """
     from towers.runtime import tf
 
     decode: Callable[[Any], Any] = tf.function(encoder.decode, input_signature=[tf.TensorSpec([None], tf.string)])
     broken = 0
     for rows, files in images.blocks():
+        if wanted is not None:
+            kept = [place for place, row in enumerate(rows.tolist()) if row in wanted]
+            rows, files = rows[kept], [files[place] for place in kept]
+            if not kept:
+                continue
         try:
             yield rows, decode(tf.constant(files)).numpy()
             continue

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,15 +32,6 @@ class ItemImages:
             found = [(place[item], image) for item, image in zip(ids, images, strict=True) if image]
             if found:
                 yield np.array([row for row, _ in found]), [image for _, image in found]
-
-    @cached_property
-    def digest(self) -> str:
-        """Names the images and whose they are."""
-        digest = hashlib.sha256()
-        for rows, images in self.blocks():
-            for row, image in zip(rows, images, strict=True):
-                digest.update(f"{self.ids[row - 1]} {len(image)} ".encode("utf-8", "surrogatepass") + image)
-        return digest.hexdigest()
 
     def of(self, rows: np.ndarray) -> list[bytes]:
         """The images of `rows`, b"" where there is none."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.page import Html, Line, badge, bars, cards, columns, element, figure, lines, page, section, table
+from pipelines.page import Html, Line, badge, bars, cards, columns, element, figure, lines, page, points, section, table
 
 ANY = st.text()
 NAMES = st.lists(ANY, min_size=1, max_size=6)
@@ -132,3 +132,25 @@ def test_a_page_asks_for_nothing() -> None:
     assert not re.search(r"https?:|url\(|@import|<script|<link|<img", document)
     assert "default-src 'none'" in document.replace("&#x27;", "'")
     assert "prefers-color-scheme: dark" in document
+
+
+@given(
+    st.lists(st.tuples(st.floats(min_value=1e-9, max_value=1e9), st.floats(-1e6, 1e6)), min_size=1, max_size=20),
+    st.booleans(),
+)
+def test_every_point_is_drawn_inside_the_axes(pairs: list[tuple[float, float]], logarithmic: bool) -> None:
+    chart = Read(points("by rate", *zip(*pairs, strict=True), logarithmic=logarithmic))
+    drawn = [attributes for name, attributes in chart.elements if name == "circle"]
+    assert len(drawn) == len(pairs)
+    for each in drawn:
+        assert 46 <= float(each["cx"] or "nan") <= 350
+        assert 8 <= float(each["cy"] or "nan") <= 178.1
+
+
+def test_small_differences_can_be_seen_where_the_axis_need_not_begin_at_0() -> None:
+    def heights(**settings: bool) -> list[float]:
+        chart = Read(lines("auc", ["1", "2"], [Line("auc", [0.61, 0.64])], **settings))
+        return [float(found["cy"] or "nan") for name, found in chart.elements if name == "circle"]
+
+    near, far = heights(), heights(from_zero=False)
+    assert near[0] - near[1] < 20 < far[0] - far[1]
