@@ -12,6 +12,8 @@ from pipelines.data.dataset import Dataset
 from pipelines.encode import load_encoder
 from pipelines.errors import BadInput
 from pipelines.export_check import check
+from pipelines.export_gate import pass_gate, write_extra
+from pipelines.golden import golden_requests, python_answers
 from pipelines.image_vectors import load_image_encoder
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare_for
@@ -26,7 +28,9 @@ def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
     """Write the next version under `to` and return its folder.
 
     The file is loaded again by a fresh process that knows neither Keras nor Belfry, and its answers to real histories
-    are compared with the Python model's; a difference above `export_check.TOLERANCE` publishes nothing.
+    are compared with the Python model's; a difference above `export_check.TOLERANCE` publishes nothing. Nor does one in
+    the golden requests (`pipelines.golden`), which are asked of the model server too. They are kept in the version's
+    `assets.extra`, with their answers, requests that warm a server up, and a manifest of where the version is from.
 
     Args:
         to: The model's folder, `MODELS/NAME`; versions are its numbered subfolders.
@@ -56,6 +60,11 @@ def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
         tf.saved_model.save(module, str(draft), signatures=module.signatures())
         say("comparing the saved model, reloaded in a fresh process, with the Python model")
         check(draft, prepared, first, second, run.vocabulary, on_offer, module.top_k)
+        requests = golden_requests(prepared, run.vocabulary, on_offer)
+        expected = python_answers(requests, prepared, first, second, run.vocabulary, on_offer, module.top_k)
+        say(f"asking {len(requests)} golden requests of the saved model and of the model server")
+        ways = pass_gate(draft, requests, expected)
+        write_extra(draft, run, requests, expected, ways, data.fingerprint())
     return version
 
 

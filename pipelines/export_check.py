@@ -43,6 +43,15 @@ def check(
     """
     batch = some_batch(first.window, words)
     asked = _questions(data.catalogue, batch, words, _images(data.catalogue, first))
+    _compare(ask_in_fresh_process(saved, asked), data, first, second, batch, on_offer, top_k)
+
+
+def ask_in_fresh_process(saved: Path, asked: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Questions and answers as `pipelines/reload.py` takes and gives them.
+
+    Raises:
+        AssertionError: The model does not load by itself.
+    """
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder) / "asked.npz", Path(folder) / "answers.npz"
         np.savez(question, allow_pickle=False, **{name: _storable(value) for name, value in asked.items()})
@@ -52,8 +61,7 @@ def check(
         if done.returncode:
             raise AssertionError(f"the saved model does not load by itself:\n{done.stderr[-2000:]}")
         with np.load(answer, allow_pickle=False) as file:
-            answers = dict(file)
-    _compare(answers, data, first, second, batch, on_offer, top_k)
+            return dict(file)
 
 
 def _some_users(window: HistoryWindow) -> Queries:

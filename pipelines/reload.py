@@ -1,12 +1,29 @@
 """Answers questions with a SavedModel, in a process that has nothing but TensorFlow and TF.Text, as a server has.
 
 Run as a file, never imported: `python -I reload.py MODEL ASKED.npz ANSWERS.npz`. The questions are arrays named
-`signature/input`, the answers arrays named `signature/output`. It fails if the model needs Keras or Belfry.
+`signature/input`, or `signature@number/input` where a signature is asked several times, the answers arrays named
+likewise by output. It fails if the model needs Keras, Belfry, or an op that a stock TensorFlow Serving does not link.
 """
 
 import importlib.util
 import sys
 from pathlib import Path
+
+# Registered everywhere, and of no use without the Python program that made the graph.
+_IN_PYTHON = ("EagerPyFunc", "PyFunc", "PyFuncStateless")
+
+
+def _ops(model_folder: str) -> dict[str, bool]:
+    """The ops of a SavedModel by name, and whether TensorFlow knows them now."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+    from tensorflow.python.framework import op_def_registry
+
+    saved = SavedModel.FromString((Path(model_folder) / "saved_model.pb").read_bytes())
+    graphs = [each.graph_def for each in saved.meta_graphs]
+    functions = {each.signature.name for graph in graphs for each in graph.library.function}
+    nodes = [node for graph in graphs for node in graph.node]
+    nodes += [node for graph in graphs for each in graph.library.function for node in each.node_def]
+    return {name: op_def_registry.get(name) is not None for name in {node.op for node in nodes} - functions}
 
 
 def main(model_folder: str, asked_file: str, answers_file: str) -> None:
@@ -21,15 +38,20 @@ def main(model_folder: str, asked_file: str, answers_file: str) -> None:
     # The ops without the package, which would import Keras.
     for library in sorted(Path(next(iter(folders or ["."]))).glob("python/*/_*.so")):
         tf.load_op_library(str(library))
+    foreign = sorted(name for name, known in _ops(model_folder).items() if not known or name in _IN_PYTHON)
+    if foreign:
+        raise SystemExit(f"ops that stock TensorFlow Serving cannot run: {', '.join(foreign)}")
     model = tf.saved_model.load(model_folder)
     answers = {}
     with np.load(asked_file, allow_pickle=False) as asked:
-        for signature in sorted({name.split("/")[0] for name in asked.files}):
-            names = [name for name in asked.files if name.startswith(f"{signature}/")]
-            inputs = {name.split("/")[1]: tf.constant(asked[name]) for name in names}
-            for output, value in model.signatures[signature](**inputs).items():
+        questions: dict[str, dict[str, tf.Tensor]] = {}
+        for name in asked.files:
+            question, key = name.split("/")
+            questions.setdefault(question, {})[key] = tf.constant(asked[name])
+        for question, inputs in sorted(questions.items()):
+            for output, value in model.signatures[question.split("@")[0]](**inputs).items():
                 found = value.numpy()
-                answers[f"{signature}/{output}"] = found.astype("S") if found.dtype == object else found
+                answers[f"{question}/{output}"] = found.astype("S") if found.dtype == object else found
     np.savez(answers_file, **answers)
 
 

@@ -124,13 +124,13 @@ class TokenAttention(keras.layers.Layer):
 def encode_fields(encoder: TextEncoder, fields: Fields, title: tf.Tensor, body: tf.Tensor) -> tf.Tensor:
     """Title and body (B,) strings to the text vector (B, F * D) of an item: of both as one text, of the title alone, or
     of each, end to end."""
-    match fields:
-        case "joined":
-            return encoder.encode(join_fields(title, body))
-        case "title":
-            return encoder.encode(tf.strings.strip(title))
-        case "separate":
-            return join_vectors(encoder.encode(tf.strings.strip(title)), encoder.encode(tf.strings.strip(body)))
+    # AutoGraph, which reads this where it is traced, does not know `match`.
+    if fields == "joined":
+        return encoder.encode(join_fields(title, body))
+    if fields == "title":
+        return encoder.encode(tf.strings.strip(title))
+    if fields == "separate":
+        return join_vectors(encoder.encode(tf.strings.strip(title)), encoder.encode(tf.strings.strip(body)))
     raise ValueError(f"{fields!r} is no way to read title and body")
 
 

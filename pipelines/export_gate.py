@@ -1,0 +1,130 @@
+"""The gate of an export: the same golden requests, answered wherever the model will answer."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.artefacts import sha256_of, write_json
+from pipelines.export_check import ask_in_fresh_process
+from pipelines.golden import TOLERANCE, Answers, answers_of
+from pipelines.progress import say
+from pipelines.run import WEIGHTS, Run
+from pipelines.served import model_server, one_row
+
+# Where a SavedModel keeps what is not of the graph; TF Serving reads the warm-up there.
+EXTRA = "assets.extra"
+GOLDEN, MANIFEST, WARM_UP = "golden.json", "manifest.json", "tf_serving_warmup_requests"
+FORMAT = 1
+_WARM_UP_BATCH = 8
+_SERVED_BY = ("grpc", "httptools", "tensorflow_serving")
+
+
+def pass_gate(saved: Path, requests: Sequence[dict[str, Any]], expected: Answers) -> list[str]:
+    """Ask the saved model in a fresh process, and the model server by REST and by gRPC; returns who was asked.
+
+    Raises:
+        AssertionError: One of them differs from `expected` by more than `golden.TOLERANCE`; the message says which.
+    """
+    ways = ["Python", _agrees("SavedModel", expected, _fresh(saved, requests))]
+    if not all(importlib.util.find_spec(name) for name in _SERVED_BY):
+        say("REST and gRPC are not asked: `pip install 'belfry[serve]'` brings the model server")
+        return ways
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model"
+        model.mkdir()
+        (model / "1").symlink_to(saved.resolve(), target_is_directory=True)
+        with model_server(model, Path(folder) / "log") as served:
+            by_rest = answers_of(served.ask_rest("recommend", request) for request in requests)
+            by_grpc = answers_of(
+                {name: values[0] for name, values in served.ask_grpc("recommend", one_row(request)).items()}
+                for request in requests
+            )
+    return [*ways, _agrees("REST", expected, by_rest), _agrees("gRPC", expected, by_grpc)]
+
+
+def _agrees(way: str, expected: Answers, found: Answers) -> str:
+    difference = expected.difference(found)
+    if difference is not None:
+        raise AssertionError(f"golden requests: {way} does not answer like the Python model: {difference}")
+    return way
+
+
+def _fresh(saved: Path, requests: Sequence[dict[str, Any]]) -> Answers:
+    asked = {
+        f"recommend@{number}/{name}": values
+        for number, request in enumerate(requests)
+        for name, values in one_row(request).items()
+    }
+    answers = ask_in_fresh_process(saved, asked)
+    return answers_of(
+        {name: answers[f"recommend@{number}/{name}"][0] for name in ("ids", "scores")}
+        for number in range(len(requests))
+    )
+
+
+def write_extra(
+    saved: Path, run: Run, requests: Sequence[dict[str, Any]], expected: Answers, ways: Sequence[str], data: str
+) -> None:
+    """Add the golden requests with their answers, the warm-up, and last the manifest with everybody's checksum.
+
+    Args:
+        data: Fingerprint of the dataset whose items are in the index.
+    """
+    extra = saved / EXTRA
+    extra.mkdir(exist_ok=True)
+    write_json(
+        extra / GOLDEN,
+        {
+            "signature": "recommend",
+            "tolerance": TOLERANCE,
+            "requests": list(requests),
+            "ids": expected.ids,
+            "scores": expected.scores.tolist(),
+        },
+    )
+    _write_warm_up(extra / WARM_UP, requests, expected)
+    files = sorted(path for path in saved.rglob("*") if path.is_file())
+    write_json(
+        extra / MANIFEST,
+        {
+            "format": FORMAT,
+            "recipe": run.recipe.model_dump(mode="json"),
+            "weights": sha256_of(run.folder / WEIGHTS),
+            "trained_on": run.origin.model_dump(),
+            "data": data,
+            "metrics": run.metrics,
+            "gate": {"requests": len(requests), "tolerance": TOLERANCE, "agree": list(ways)},
+            "files": {str(path.relative_to(saved)): sha256_of(path) for path in files},
+        },
+    )
+
+
+def _write_warm_up(path: Path, requests: Sequence[dict[str, Any]], expected: Answers) -> None:
+    """Requests that a server replays before a version is available, so that no user waits for the first run."""
+    from tensorflow_serving.apis.predict_pb2 import PredictRequest
+    from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
+
+    from towers.runtime import tf
+
+    def logged(signature: str, inputs: dict[str, np.ndarray]) -> bytes:
+        request = PredictRequest()
+        request.model_spec.signature_name = signature
+        for name, value in inputs.items():
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        return PredictionLog(predict_log=PredictLog(request=request)).SerializeToString()
+
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for request, ids in zip(requests[:_WARM_UP_BATCH], expected.ids, strict=False):
+            user = {name: value for name, value in one_row(request).items() if name != "exclude_ids"}
+            writer.write(logged("recommend", one_row(request)))
+            writer.write(logged("embed_users", user))
+            writer.write(logged("rank", user | {"candidate_ids": np.array([ids], object)}))
+        text = {name: np.array(["storm closes the harbour"], object) for name in ("title", "body")}
+        known = {name: np.array([""], object) for name in ("item_id", "language", "category", "image")}
+        writer.write(logged("embed_items", {**text, **known, "tags": np.array([[""]], object)}))
