@@ -1,8 +1,8 @@
 """Run the benchmarks named on the command line, or all: `python -m benchmarks [startup] [import] [preparation] ...`.
 
 `mind`, `ml100k`, `ibm` and `globo` compare our recipes with peers (`python -m benchmarks.quality` has options). They,
-`finetuning`, `encoders`, `images`, `languages`, `throughput`, and a half of `adaptation` and of `preparation` need
-public files below $BELFRY_DATA and say so where they are not there.
+`finetuning`, `encoders`, `images`, `languages`, `throughput`, and a half of `ablation`, `adaptation` and `preparation`
+need public files below $BELFRY_DATA and say so where they are not there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,18 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks import adaptation, encoders, images, importing, languages, resume, startup, throughput, tuning
+from benchmarks import (
+    ablation,
+    adaptation,
+    encoders,
+    images,
+    importing,
+    languages,
+    resume,
+    startup,
+    throughput,
+    tuning,
+)
 from benchmarks.finetuning import run as finetuning
 from benchmarks.finetuning import scaling
 from benchmarks.preparation import run as preparation
@@ -28,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "images": images.run,
     "languages": languages.run,
     "throughput": throughput.run,
+    "ablation": ablation.run,
     "adaptation": adaptation.run,
     "resume": resume.run,
     "tuning": tuning.run,

@@ -58,9 +58,16 @@ def build_towers(recipe: Recipe, vocabulary: Vocabulary, *, train_projection: bo
 
 
 def two_tower(
-    recipe: Recipe, content: Any, behaviour: Any, items: Any, *, text_top: Any = None, image_encoder: Any = None
+    recipe: Recipe,
+    content: Any,
+    behaviour: Any,
+    items: Any,
+    *,
+    text_top: Any = None,
+    image_encoder: Any = None,
+    views: int = 0,
 ) -> Any:
-    """A built `TwoTower` of two towers, with the recipe's losses."""
+    """A built `TwoTower` of two towers, with the recipe's losses; what is built of them already stays as it is."""
     from towers.two_tower import TwoTower
 
     settings = recipe.training
@@ -70,6 +77,7 @@ def two_tower(
         items,
         text_top=text_top,
         image_encoder=image_encoder,
+        views=views,
         in_batch_weight=settings.in_batch_weight,
         shown_weight=settings.shown_weight,
         catalogue_weight=settings.catalogue_weight,

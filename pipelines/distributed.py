@@ -30,9 +30,9 @@ from pipelines.unfinished import partial_of
 # Of a batch, what belongs to a row. What is encoded or pictured is for all rows.
 _OF_ROWS = (
     *("history", "age_seconds", "dwell_seconds", "scroll_depth", "language", "device", "time_seconds"),
-    *("weight", "read", "shown"),
+    *("weight", "read", "shown", "shown_view"),
 )
-_OF_POSITIVES = ("positive", "probability")
+_OF_POSITIVES = ("positive", "probability", "view")
 _STATISTICS = ("moving_mean", "moving_variance")
 
 
@@ -64,7 +64,7 @@ class Workers:
         return (
             batch
             | {name: batch[name][own] for name in _OF_ROWS if name in batch}
-            | {name: batch[name][first] for name in _OF_POSITIVES}
+            | {name: batch[name][first] for name in _OF_POSITIVES if name in batch}
             | {"weight": weight}
         )
 

@@ -60,6 +60,6 @@ def _batches(examples: TrainingExamples, tuners: Sequence[Tuner], epoch: int) ->
 def _batch(examples: TrainingExamples, tuners: Sequence[Tuner], epoch: int, number: int) -> dict[str, np.ndarray]:
     batch = examples.batch(epoch, number)
     for tuner in tuners:
-        batch = tuner.add_to(batch)
+        batch = tuner.add_to(batch, np.random.default_rng((examples.seed, epoch, number, 3)))
     together = workers()
     return batch if together is None else together.share(batch)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.progress import say
 from pipelines.recipe import FineTuning
-from pipelines.text_states import text_states
+from pipelines.text_states import text_states, without_tokens
 
 
 class FineTuner:
@@ -25,11 +25,17 @@ class FineTuner:
     """
 
     def __init__(
-        self, model: Any, schedule: FineTuning, texts: np.ndarray, folder: Path, read: np.ndarray | None = None
+        self,
+        model: Any,
+        schedule: FineTuning,
+        texts: np.ndarray,
+        folder: Path,
+        read: np.ndarray | None = None,
+        token_dropout: float = 0.0,
     ) -> None:
         from towers.runtime import tf
 
-        self.model, self.schedule = model, schedule
+        self.model, self.schedule, self.token_dropout = model, schedule, token_dropout
         self.top = model.text_top
         self.states = text_states(texts, self.top.encoder.value, self.top.cut, folder)
         self.all = np.arange(1, len(texts) + 1)
@@ -57,15 +63,18 @@ class FineTuner:
             say(f"epoch {epoch}: layer {first} of the text encoder and those above are trained ({trained:,} weights)")
         self._start = [weight.numpy() for weight in self.top.trainable_weights]
 
-    def add_to(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The batch with the articles that its step encodes, each once."""
+    def add_to(self, batch: dict[str, np.ndarray], rng: np.random.Generator | None = None) -> dict[str, np.ndarray]:
+        """The batch with the articles that its step encodes, each once; `rng` draws the tokens that are dropped."""
         if self._thawed is None:
             return batch
         parts = [batch["positive"], batch["shown"].ravel()]
         if self.schedule.encode == "all":
             parts.append(batch["history"].ravel())
         rows = np.unique(np.concatenate(parts))
-        return {**batch, **self.states.of(rows[rows > 0])}
+        given = self.states.of(rows[rows > 0])
+        if self.token_dropout and rng is not None:
+            given = without_tokens(given, self.token_dropout, rng)
+        return {**batch, **given}
 
     def end(self) -> None:
         """Renew the vectors that are read before training ends.

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.build import two_tower
 from pipelines.checkpoint import Checkpoint, History
 from pipelines.data.domains import DomainItems
 from pipelines.data.examples import TrainingExamples
 from pipelines.data.positives import Positives
 from pipelines.data.splits import Part
+from pipelines.data.views import Views
 from pipelines.epoch import train_epoch
 from pipelines.errors import BadInput
+from pipelines.item_table import with_views
 from pipelines.judge import CatalogueTargets, Slates
 from pipelines.metrics import RANK_METRICS, SLATE_METRICS
 from pipelines.model_ranker import ModelRanker
@@ -24,18 +27,27 @@ from pipelines.prepare import Prepared
 from pipelines.progress import say
 from pipelines.rankers import Ranker
 from pipelines.recipe import Recipe, Training
+from pipelines.similar import history_variation
 
 VALIDATION_QUERIES = 2000
 
 
 def training_examples(
-    recipe: Recipe, data: Prepared, among: np.ndarray | None = None, added: Positives | None = None
+    recipe: Recipe,
+    data: Prepared,
+    among: np.ndarray | None = None,
+    added: Positives | None = None,
+    *,
+    item_weight: np.ndarray | None = None,
+    views: Views | None = None,
 ) -> TrainingExamples:
     """The positives that a recipe trains on.
 
     Args:
         among: (E,) bool, those of the log that come into question.
         added: More, which the log does not hold.
+        item_weight: (N + 1,) float32, by which the positives of an item count.
+        views: Of items, as which positives are embedded.
     """
     chosen = data.parts.interactions == Part.TRAIN
     if data.on_requests:
@@ -54,10 +66,12 @@ def training_examples(
         seed=settings.seed,
         histories=recipe.data.histories,
         dwell_power=settings.dwell_power,
-        event_dropout=settings.event_dropout,
+        augmentation=history_variation(recipe, data),
         whole_catalogue=settings.catalogue_weight > 0,
         domains=DomainItems.of(data.catalogue, recipe.adaptation) if recipe.adaptation and recipe.adapts else None,
         added=added,
+        item_weight=item_weight,
+        views=views,
     )
 
 
@@ -145,7 +159,8 @@ def fit(
         BadInput: Training diverged.
         AssertionError: It ran, and no weight has moved.
     """
-    learner = model if examples.domains is None else _adapted(model, recipe, examples.domains)
+    learner = model if examples.views is None else _with_views(model, recipe, examples.views)
+    learner = learner if examples.domains is None else _adapted(learner, recipe, examples.domains)
     optimizer = optimizer_for(recipe, learner)
     optimizer.build(ever_trained(learner, tuners))
     learner.compile(optimizer=optimizer, jit_compile=False)
@@ -192,6 +207,11 @@ def fit(
         "loss": history.loss,
         "validation": {"metric": validation.name, "by_epoch": scores} if validation else None,
     }
+
+
+def _with_views(model: Any, recipe: Recipe, views: Views) -> Any:
+    """The same two towers over the items and their views, which learn with it and are left behind."""
+    return two_tower(recipe, model.content, model.behaviour, with_views(model.items, views), views=len(views))
 
 
 def _adapted(model: Any, recipe: Recipe, domains: DomainItems) -> Any:

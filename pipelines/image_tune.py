@@ -48,8 +48,8 @@ class ImageTuner:
             say(f"epoch {epoch}: the image encoder is trained ({trained:,} weights)")
         self._start = [weight.numpy() for weight in self.model.image_encoder.trainable_weights]
 
-    def add_to(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The batch with the images that its step encodes, each once."""
+    def add_to(self, batch: dict[str, np.ndarray], rng: np.random.Generator | None = None) -> dict[str, np.ndarray]:
+        """The batch with the images that its step encodes, each once; the encoder varies them itself."""
         if not self._thawed:
             return batch
         parts = [batch["positive"], batch["shown"].ravel()]

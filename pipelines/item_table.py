@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.data.catalogue import Catalogue, list_places, places
+from pipelines.data.views import Views
 from pipelines.encode import item_vectors
 from pipelines.image_vectors import frozen_image_table
 from pipelines.recipe import Recipe, Text
@@ -27,6 +28,23 @@ def item_table(recipe: Recipe, vocabulary: Vocabulary, catalogue: Catalogue) -> 
         places(catalogue.language, vocabulary.languages),
         places(catalogue.ids, vocabulary.items),
         image,
+    )
+
+
+def with_views(items: Any, views: Views) -> Any:
+    """An item table and the rows of its views, for training alone."""
+    from towers.features import ItemTable
+
+    stands_for = np.r_[np.arange(items.rows), views.item]
+    item = items.item.numpy()[stands_for]
+    item[items.rows :][~views.named] = 0
+    return ItemTable.from_arrays(
+        np.concatenate([items.text.numpy(), views.text]),
+        items.category.numpy()[stands_for],
+        items.tags.numpy()[stands_for],
+        items.language.numpy()[stands_for],
+        item,
+        items.image.numpy()[stands_for],
     )
 
 

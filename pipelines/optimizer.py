@@ -19,8 +19,8 @@ class Tuner(Protocol):
     def begin(self, epoch: int) -> None:
         """Thaw what the schedule thaws in this epoch."""
 
-    def add_to(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The batch with what its step encodes."""
+    def add_to(self, batch: dict[str, np.ndarray], rng: np.random.Generator | None = None) -> dict[str, np.ndarray]:
+        """The batch with what its step encodes, varied where `rng` is given."""
 
     def end(self) -> None:
         """Renew the vectors of all items after an epoch."""

@@ -39,10 +39,7 @@ class Slices:
         count = np.array([0, *(read[item] for item in data.catalogue.ids)])
         users = set(log.user_ids[np.unique(log.user[trained])].tolist())
         known = np.array([user in users for user in data.behaviour.interactions.user_ids], bool)
-        order = np.argsort(-count, kind="stable")
-        before = np.empty(len(count), np.int64)
-        before[order] = np.cumsum(count[order]) - count[order]
-        head = (count > 0) & (before < _HEAD * count.sum())
+        head = head_items(count)
         items = {"new items": count == 0, "head items": head, "tail items": (count > 0) & ~head}
         return cls({"new users": ~known, "known users": known}, items | _languages(data.catalogue))
 
@@ -73,6 +70,14 @@ class Slices:
                 for name, mask in inside.items()
             }
         )
+
+
+def head_items(count: np.ndarray, share: float = _HEAD) -> np.ndarray:
+    """(N + 1,) bool: the most read items, by positives (N + 1,), that together have a share of all positives."""
+    order = np.argsort(-count, kind="stable")
+    before = np.empty(len(count), np.int64)
+    before[order] = np.cumsum(count[order]) - count[order]
+    return (count > 0) & (before < share * count.sum())
 
 
 def _languages(catalogue: Catalogue) -> dict[str, np.ndarray]:

@@ -61,6 +61,28 @@ class TextStates:
             start += size
 
 
+def without_tokens(given: dict[str, np.ndarray], share: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """What `TextStates.of` gave, without a share of the tokens, and again shortest first.
+
+    The first token of a text stays, so that none is left empty. What the frozen layers below made of the others has
+    seen the dropped ones; their places are kept, since positions are counted below.
+    """
+    lengths = given["lengths"]
+    text = np.repeat(np.arange(len(lengths)), lengths)
+    first = np.r_[True, text[1:] != text[:-1]] if len(text) else np.zeros(0, bool)
+    kept = first | (rng.random(len(text)) >= share)
+    left = np.bincount(text[kept], minlength=len(lengths))
+    order = np.argsort(left, kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    tokens = np.argsort(place[text[kept]], kind="stable")
+    return {
+        "encoded": given["encoded"][order],
+        "states": given["states"][kept][tokens],
+        "lengths": left[order].astype(np.int32),
+    }
+
+
 def text_states(texts: np.ndarray, encoder: Any, cut: int, folder: Path) -> TextStates:
     """Run the layers below `cut` over (N,) texts; the values are kept in a file in `folder`."""
     from towers.runtime import tf

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.artefacts import atomic_folder, check_folder, read_json, write_json
+from pipelines.balance import additions
 from pipelines.build import build_model
 from pipelines.checkpoint import Checkpoint
 from pipelines.data.dataset import Dataset
@@ -128,7 +129,7 @@ class Trained:
         return self.metrics["validation"] is not None
 
     def ranker(self, recipe: Recipe, data: Prepared) -> Ranker:
-        """All of it, both stages or the one that there is."""
+        """Both stages over the items of `data`, or the one that there is."""
         first = ModelRanker(self.model, data.window)
         if self.ranking is None or recipe.ranking is None:
             return first
@@ -153,7 +154,7 @@ def train_prepared(
         added: Positives to train the towers on besides those of the log.
         epochs: Of the towers at most; by default the recipe's.
     """
-    examples = training_examples(recipe, data, added=added)
+    examples, report = _examples(recipe, data, added)
     if len(examples.rows) < 2:
         raise BadInput(
             f"{data.name} has {len(examples.rows)} training example(s) of known items: at least 2 are needed."
@@ -179,7 +180,7 @@ def train_prepared(
             checkpoint=checkpoint("towers"),
         )
     metrics = {**before.metrics, "refit": fitted} if before else fitted
-    metrics |= {"examples": len(examples.rows), "positives_of_unknown_items": unknown}
+    metrics |= {"examples": len(examples.rows), "positives_of_unknown_items": unknown} | report
     ensemble = None
     if recipe.ensemble is not None:
         ensemble = train_ensemble(recipe, data, model, before.ensemble if before else None, checkpoint)
@@ -191,11 +192,23 @@ def train_prepared(
     return Trained(model, train_projection, ensemble, ranking, metrics)
 
 
+def _examples(recipe: Recipe, data: Prepared, added: Positives | None) -> tuple[TrainingExamples, dict[str, Any]]:
+    """What the towers are trained on, and what the recipe has added to it."""
+    examples = training_examples(recipe, data, added=added)
+    more = additions(recipe, data, examples.positives) if len(examples.rows) > 1 else None
+    if more is None:
+        return examples, {}
+    whole = examples.added + more.positives
+    return training_examples(recipe, data, added=whole, item_weight=more.item_weight, views=more.views), more.report
+
+
 def _read_in_training(
     recipe: Recipe, data: Prepared, examples: TrainingExamples, *, refitting: bool
 ) -> np.ndarray | None:
     """Items whose vectors are read while training goes on, of histories and of slates; None is all."""
     every = recipe.data.histories == "others" or recipe.training.catalogue_weight > 0
+    # Substitutes are of any history.
+    every |= recipe.augmentation is not None and recipe.augmentation.history.substitute > 0
     if every or not (refitting or data.on_requests):
         return None
     slates = Slates.of(data.behaviour, data.parts.requests == Part.VALIDATION)
@@ -210,7 +223,9 @@ def _tuners(recipe: Recipe, model: Any, data: Prepared, read: np.ndarray | None,
     found: list[Tuner] = []
     if recipe.fine_tuning is not None and recipe.features.text is not None:
         (texts,) = data.catalogue.texts(recipe.features.text.fields)
-        found.append(FineTuner(model, recipe.fine_tuning, texts, scratch, read))
+        varied = recipe.augmentation.text if recipe.augmentation is not None else None
+        dropped = 0.0 if varied is None else varied.token_dropout
+        found.append(FineTuner(model, recipe.fine_tuning, texts, scratch, read, dropped))
     if recipe.image_tuning is not None:
         found.append(ImageTuner(model, recipe.image_tuning, data.catalogue.images, scratch))
     return found

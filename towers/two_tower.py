@@ -41,12 +41,17 @@ class TwoTower(keras.Model):
     `encoded` are encoded by it, each once however often it occurs, and gradients reach its thawed layers; all others
     keep the vector of the table. The same holds of an `image_encoder` and the items in `pictured`.
 
+    In training the table may end in `views`, rows of further inputs for items that stand before them. Positives and
+    negatives can be embedded as one of them; in all else they stay the items that they are. A model with views shares
+    its towers, built already, with the one without that is kept.
+
     Args:
         content: Candidate tower.
         behaviour: Query tower.
         items: What is known of each item of the catalogue.
         text_top: The upper layers of the text encoder, where they are fine-tuned.
         image_encoder: The image encoder, where it is fine-tuned.
+        views: Rows at the end of `items` that are no items of the catalogue.
         in_batch_weight, shown_weight, catalogue_weight: Weights of the losses.
         hard_negatives: Negatives of each row that count; None is all.
 
@@ -57,6 +62,8 @@ class TwoTower(keras.Model):
         `positive` (P,) int32, `shown` (B, M) int32 (0 for padding), `probability` (P,) float32: share of the training
         positives that are this item, `weight` (B,) float32: of the row's losses. Only `call` without a loss works
         without these four.
+        `view` (P,), `shown_view` (B, M) and with `catalogue` `all_view` (N + 1,) int32: with views, the rows of the
+        item table as which `positive`, `shown` and all items, then those of histories too, are embedded.
         `read` (B, N + 1) bool: with `catalogue`, the items that are no negatives of a row.
         `encoded` (U,) int32, `states` (T, D) float32, `lengths` (U,) int32: with a `text_top` in training, the items to
         encode and their hidden states, as `pipelines.text_states` gives them.
@@ -72,6 +79,7 @@ class TwoTower(keras.Model):
         *,
         text_top: TextTop | None = None,
         image_encoder: ImageEncoder | None = None,
+        views: int = 0,
         in_batch_weight: float = 1.0,
         shown_weight: float = 1.0,
         catalogue_weight: float = 0.0,
@@ -86,6 +94,7 @@ class TwoTower(keras.Model):
         self.items = items
         self.text_top = text_top
         self.image_encoder = image_encoder
+        self.views = views
         self.in_batch_weight = in_batch_weight
         self.shown_weight = shown_weight
         self.catalogue_weight = catalogue_weight
@@ -98,6 +107,8 @@ class TwoTower(keras.Model):
 
     def build(self, shapes: dict[str, Any]) -> None:
         """Make all weights; `shapes` needs only that of `history`, (B, H)."""
+        if self.content.built and self.behaviour.built:
+            return
         self.content.build({"text": (None, self.items.text.shape[-1]), "image": (None, self.items.image.shape[-1])})
         self.behaviour.build({"history": (*shapes["history"], self.content.width)})
 
@@ -118,7 +129,7 @@ class TwoTower(keras.Model):
 
     def call(self, batch: dict[str, tf.Tensor], training: bool = False) -> Any:
         fresh = self._encode(batch) if training else {}
-        all_NxD = self._all_items(fresh) if training and self.catalogue_weight > 0 else None
+        all_NxD = self._all_items(batch, fresh) if training and self.catalogue_weight > 0 else None
         history_BxHxD = self._embed(batch["history"], training, fresh, all_NxD)
         user_BxD = self._behave(batch, history_BxHxD, training=training)
         # The loss needs the same vectors: an article is encoded once a step.
@@ -132,14 +143,23 @@ class TwoTower(keras.Model):
         inputs = {"history": history_BxHxD, "present": batch["history"] > 0}
         return self.behaviour({**inputs, **{name: batch[name] for name in _BEHAVIOUR}}, training=training)
 
-    def _all_items(self, fresh: Fresh) -> tf.Tensor:
+    def _all_items(self, batch: dict[str, tf.Tensor], fresh: Fresh) -> tf.Tensor:
         """(N + 1, D) embeddings of a training step."""
-        return self.embed_items(tf.range(self.items.rows), training=True, fresh=fresh)
+        index = batch["all_view"] if "all_view" in batch else tf.range(self.items.rows - self.views)
+        return self.embed_items(index, training=True, fresh=fresh)
 
     def _embed(self, index: tf.Tensor, training: bool, fresh: Fresh, all_NxD: tf.Tensor | None) -> tf.Tensor:
         if all_NxD is not None:
             return tf.gather(all_NxD, index)
         return self.embed_items(index, training=training, fresh=fresh)
+
+    def _embed_as(
+        self, view: str, name: str, batch: dict[str, tf.Tensor], training: bool, fresh: Fresh, all_NxD: tf.Tensor | None
+    ) -> tf.Tensor:
+        """Items of a batch end to end, as the views that it names where it does."""
+        if view in batch:
+            return self.embed_items(tf.reshape(batch[view], [-1]), training=training, fresh=fresh)
+        return self._embed(tf.reshape(batch[name], [-1]), training, fresh, all_NxD)
 
     def _encode(self, batch: dict[str, tf.Tensor]) -> Fresh:
         """What a training step encodes itself."""
@@ -162,7 +182,7 @@ class TwoTower(keras.Model):
         batch = x
         user_BxD, fresh, all_NxD = y_pred if isinstance(y_pred, tuple) else (y_pred, {}, None)
         weight_B = batch["weight"]
-        positive_PxD = self._embed(batch["positive"], training, fresh, all_NxD)
+        positive_PxD = self._embed_as("view", "positive", batch, training, fresh, all_NxD)
         own_BxD = positive_PxD[: tf.shape(user_BxD)[0]]
         loss = tf.constant(0.0)
         if self.in_batch_weight > 0:
@@ -170,7 +190,7 @@ class TwoTower(keras.Model):
                 user_BxD, positive_PxD, weight_B, batch["probability"], batch["positive"], unseen(batch)
             )
         if self.shown_weight > 0:
-            shown_CxD = self._embed(tf.reshape(batch["shown"], [-1]), training, fresh, all_NxD)
+            shown_CxD = self._embed_as("shown_view", "shown", batch, training, fresh, all_NxD)
             candidates_CxD = tf.concat([own_BxD, shown_CxD], axis=0)
             loss += self.shown_weight * self._shown(
                 user_BxD, candidates_CxD, weight_B, None, None, own_slate(batch["shown"])

@@ -15,7 +15,7 @@ Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the root."""
-    for command in (demo, pretrain, train, tune, adapt, evaluate, score, recommend, embed, export):
+    for command in (demo, pretrain, train, tune, adapt, ablate, evaluate, score, recommend, embed, export):
         app.command()(command)
     # TF Serving's own flags are not Typer's business: they pass through as they are, --help included.
     raw = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -181,6 +181,29 @@ def adapt(
 
     result = run_adapt(loaded, Dataset.open(data), out, domain=domain, held_out=held_out)
     show(result, [*table_lines(result), f"report written to {out}"], as_json=as_json)
+
+
+def ablate(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file.")],
+    data: Data,
+    out: Out,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="STEP", help="Such as balance.upsample; by default each that is on."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=50, help="Trainings of each.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe as it is and once without each of its steps, and show what each is worth."""
+    from pipelines.recipe import Recipe
+
+    loaded = Recipe.load(recipe)
+    from pipelines.ablate import PAGE, table_lines
+    from pipelines.ablate import ablate as run_ablate
+    from pipelines.data.dataset import Dataset
+
+    result = run_ablate(loaded, Dataset.open(data), out, without=without or (), seeds=seeds)
+    show(result, [*table_lines(result), f"report written to {out}, see {PAGE}"], as_json=as_json)
 
 
 def evaluate(

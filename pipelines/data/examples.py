@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
+from pipelines.data.augmentation import HistoryVariation
 from pipelines.data.domains import DomainItems
 from pipelines.data.histories import Behaviour
 from pipelines.data.positives import Positives
+from pipelines.data.views import Views
 from pipelines.data.window import HistoryWindow
 
 
@@ -24,10 +27,13 @@ class TrainingExamples:
             order drawn anew each epoch, of which the first H count.
         dwell_power: A positive's loss counts by (1 + its dwell in seconds) to this power, so scaled that the mean over
             those whose dwell is known is 1; one of unknown dwell counts 1 (Yi et al. 2014, Beyond clicks).
-        event_dropout: Share of a history's events that are left out, drawn anew each epoch.
+        augmentation: How histories are varied, drawn anew each epoch.
         whole_catalogue: Add `read`, for a loss over all items.
         domains: Add items of each, for a domain head.
         added: More positives, which the log does not hold; no history holds them.
+        item_weight: (N + 1,) float32, by which the positives of an item count, those that were added among them.
+        views: Rows of the item table that stand for items; batches then say as what positives and negatives are
+            embedded.
         seed: Of the order and of the draws.
 
     Attributes:
@@ -48,13 +54,16 @@ class TrainingExamples:
         seed: int,
         histories: Literal["before", "others"] = "before",
         dwell_power: float = 0.0,
-        event_dropout: float = 0.0,
+        augmentation: HistoryVariation | None = None,
         whole_catalogue: bool = False,
         domains: DomainItems | None = None,
         added: Positives | None = None,
+        item_weight: np.ndarray | None = None,
+        views: Views | None = None,
     ) -> None:
         self.behaviour, self.window, self.domains = behaviour, window, domains
-        self.histories, self.event_dropout, self.whole_catalogue = histories, event_dropout, whole_catalogue
+        self.histories, self.augmentation, self.whole_catalogue = histories, augmentation, whole_catalogue
+        self.item_weight, self.views = item_weight, views
         self.batch_size, self.shown_negatives, self.seed = batch_size, shown_negatives, seed
         log = behaviour.interactions
         self._known = np.flatnonzero(chosen)
@@ -67,7 +76,7 @@ class TrainingExamples:
             chosen = chosen & (later - after_user[log.user] < max_per_user)
         self.rows = np.flatnonzero(chosen)
         self.weight = _dwell_weights(log.dwell, self.rows, dwell_power)
-        self._added = added or Positives.none()
+        self.added = added or Positives.none()
         self.positives = self._of(self.rows)
         self._order: tuple[int, Positives] = (-1, self.positives)
         counts = np.bincount(self.positives.item, minlength=items + 1)
@@ -86,11 +95,16 @@ class TrainingExamples:
             self._order = (epoch, positives[rng.permutation(len(positives))])
         chosen = self._order[1][number * self.batch_size : (number + 1) * self.batch_size]
         batch = self._batch(chosen, np.random.default_rng((self.seed, epoch, number)))
-        # Drawn on its own, so that the examples are the same with adaptation and without.
+        # Drawn on their own, so that the examples are the same with views or adaptation and without.
+        if self.views is not None:
+            batch |= self._seen(
+                chosen, batch["shown"], self.views, np.random.default_rng((self.seed, epoch, number, 2))
+            )
         return batch | (self.domains.draw(np.random.default_rng((self.seed, epoch, number, 1))) if self.domains else {})
 
     def _of(self, rows: np.ndarray) -> Positives:
-        return Positives.of(self.behaviour.interactions, rows, self.weight[rows]) + self._added
+        found = Positives.of(self.behaviour.interactions, rows, self.weight[rows]) + self.added
+        return found if self.item_weight is None else replace(found, weight=found.weight * self.item_weight[found.item])
 
     def _redrawn(self, rng: np.random.Generator) -> np.ndarray:
         """As many positives of each user as `rows` has, any of them."""
@@ -106,16 +120,21 @@ class TrainingExamples:
             if self.histories == "before"
             else self._others(chosen, rng)
         )
-        if self.event_dropout:
-            place, there = _thinned(place, there, self.event_dropout, rng)
+        # Before histories are varied, so that these are the same with augmentation and without.
+        shown = np.stack([self._shown(*each, rng) for each in zip(chosen.request, chosen.item, strict=True)])
+        varied = self.augmentation
+        if varied is not None:
+            place, there = varied.shortened(place, there, rng)
         device = self.window.device(chosen.user, chosen.history_end, chosen.device)
         batch = self.window.of_events(chosen.user, place, there, chosen.at, device)
+        if varied is not None:
+            batch |= varied.changed(batch, self.behaviour.interactions.at[np.where(there, place, 0)], chosen.item, rng)
         batch["positive"] = chosen.item
         batch["weight"] = chosen.weight
         if self.whole_catalogue:
             batch["read"] = self._read(chosen)
         batch["probability"] = self.probability[chosen.item]
-        batch["shown"] = np.stack([self._shown(*each, rng) for each in zip(chosen.request, chosen.item, strict=True)])
+        batch["shown"] = shown
         return batch
 
     def _others(self, chosen: Positives, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -142,6 +161,16 @@ class TrainingExamples:
         read[row, log.item[place]] = True
         return read
 
+    def _seen(
+        self, chosen: Positives, shown: np.ndarray, views: Views, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """As what positives and negatives are embedded."""
+        found = {"view": np.where(chosen.view > 0, chosen.view, views.draw(chosen.item, rng))}
+        found["shown_view"] = views.draw(shown, rng)
+        if self.whole_catalogue:
+            found["all_view"] = views.draw(np.arange(len(self.probability)), rng)
+        return found
+
     def _shown(self, request: int, positive: int, rng: np.random.Generator) -> np.ndarray:
         drawn = np.zeros(self.shown_negatives, np.int32)
         if request >= 0 and self.shown_negatives:
@@ -162,12 +191,3 @@ def _dwell_weights(dwell: np.ndarray, rows: np.ndarray, power: float) -> np.ndar
         raised = (1.0 + dwell) ** power
         weight[known] = (raised / raised[rows][known[rows]].mean())[known]
     return weight
-
-
-def _thinned(
-    place: np.ndarray, there: np.ndarray, share: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Histories (B, H) without a share of their events; what is left closes up."""
-    kept = there & (rng.random(there.shape) >= share)
-    order = np.argsort(~kept, axis=1, kind="stable")
-    return np.take_along_axis(place, order, axis=1), np.take_along_axis(kept, order, axis=1)

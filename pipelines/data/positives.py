@@ -23,6 +23,12 @@ class Positives:
     request: np.ndarray  # (P,) place in the requests, whose other items are negatives; -1 for none
     item: np.ndarray  # (P,) int32 row of the catalogue + 1
     weight: np.ndarray  # (P,) float32, by which its loss counts
+    # (P,) int32 row of the item table, one of `Views`, as which the item is embedded; by default 0, as itself.
+    view: np.ndarray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.view is None:
+            object.__setattr__(self, "view", np.zeros(len(self.item), np.int32))
 
     @classmethod
     def of(cls, log: Interactions, rows: np.ndarray, weight: np.ndarray | None = None) -> Positives:

@@ -1,6 +1,6 @@
 """Reports as one HTML file: sections, tables and charts, without a script and without an outside address."""
 
-from pipelines.page.charts import Line, bars, columns, lines, points
+from pipelines.page.charts import Line, bars, columns, intervals, lines, points
 from pipelines.page.markup import Html, element, join
 from pipelines.page.page import badge, cards, figure, page, section, table
 
@@ -13,6 +13,7 @@ __all__ = [
     "columns",
     "element",
     "figure",
+    "intervals",
     "join",
     "lines",
     "page",

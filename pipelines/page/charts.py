@@ -68,6 +68,33 @@ def bars(title: str, labels: Sequence[str], series: Mapping[str, Sequence[float]
     return _svg(title, said, top + len(labels) * group + 2, parts)
 
 
+def intervals(title: str, labels: Sequence[str], values: Sequence[Sequence[float]], *, format_: Format = short) -> Html:
+    """Points with their intervals, one below the other, and a line at 0; values are (low, middle, high)."""
+    ticks = _ticks(min(0.0, *(low for low, _, _ in values), 0.0), max(0.0, *(high for _, _, high in values), 0.0))
+    begin, end, step = 128.0, 24.0, 24.0
+    floor = 10 + step * len(labels)
+
+    def x(value: float) -> float:
+        return begin + (WIDTH - begin - end) * (value - ticks[0]) / (ticks[-1] - ticks[0])
+
+    parts: list[Html] = []
+    for tick in ticks:
+        at, kind = _n(x(tick)), "axis" if abs(tick) < 1e-12 else "grid"
+        parts.append(element("line", x1=at, y1=4, x2=at, y2=_n(floor), class_=kind))
+        parts.append(element("text", format_(tick), x=at, y=_n(floor + 15), text_anchor="middle"))
+    for place, (label, (low, middle, high)) in enumerate(zip(labels, values, strict=True)):
+        y = 10 + step * (place + 0.5)
+        sure = 0 if low > 0 else 1 if high < 0 else 4
+        parts.append(element("text", _cut(label, 20), x=begin - 8, y=_n(y + 4), text_anchor="end"))
+        parts.append(element("line", x1=_n(x(low)), y1=_n(y), x2=_n(x(high)), y2=_n(y), class_=f"line s{sure}"))
+        parts.append(element("circle", cx=_n(x(middle)), cy=_n(y), r=4, class_=f"f{sure}"))
+    said = "; ".join(
+        f"{label}: {format_(middle)}, from {format_(low)} to {format_(high)}"
+        for label, (low, middle, high) in zip(labels, values, strict=True)
+    )
+    return _svg(title, said, floor + _BOTTOM, parts)
+
+
 def columns(
     title: str,
     labels: Sequence[str],

@@ -2,6 +2,8 @@
 
 from pipelines.recipe.adaptation import Adaptation
 from pipelines.recipe.audit import Audit, Limit
+from pipelines.recipe.augmentation import Augmentation, HistoryAugmentation, TextAugmentation
+from pipelines.recipe.balance import Balance, Fill, Simulated, Synthetic, Upsample
 from pipelines.recipe.file import Recipe
 from pipelines.recipe.inputs import Data, Features, Image, Split, Text
 from pipelines.recipe.learning import FineTuning, ImageTuning, Stage, Training
@@ -11,11 +13,15 @@ from pipelines.recipe.search import Range, Search
 __all__ = [
     "Adaptation",
     "Audit",
+    "Augmentation",
+    "Balance",
     "Data",
     "Ensemble",
     "Export",
     "Features",
+    "Fill",
     "FineTuning",
+    "HistoryAugmentation",
     "Image",
     "ImageTuning",
     "Limit",
@@ -24,10 +30,14 @@ __all__ = [
     "Ranking",
     "Recipe",
     "Search",
+    "Simulated",
     "Specialists",
     "Split",
     "Stage",
+    "Synthetic",
     "Text",
+    "TextAugmentation",
     "Towers",
     "Training",
+    "Upsample",
 ]

@@ -13,6 +13,8 @@ from pydantic import Field, ValidationError, model_validator
 from pipelines.errors import BadInput
 from pipelines.recipe.adaptation import Adaptation
 from pipelines.recipe.audit import Audit
+from pipelines.recipe.augmentation import Augmentation
+from pipelines.recipe.balance import Balance
 from pipelines.recipe.inputs import Data, Features
 from pipelines.recipe.learning import FineTuning, ImageTuning, Training
 from pipelines.recipe.model import Ensemble, Export, Ranking, Towers
@@ -47,6 +49,8 @@ class Recipe(Section):
     fine_tuning: FineTuning | None = None
     image_tuning: ImageTuning | None = None
     training: Training = Training()
+    balance: Balance | None = None
+    augmentation: Augmentation | None = None
     adaptation: Adaptation | None = None
     ensemble: Ensemble | None = None
     ranking: Ranking | None = None
@@ -73,6 +77,29 @@ class Recipe(Section):
         for by in sorted(self.ensemble.slices & {"language", "device"}) if self.ensemble else ():
             if not getattr(self.features, by):
                 raise ValueError(f"an ensemble by {by} needs features.{by}")
+        return self
+
+    @model_validator(mode="after")
+    def _views_can_be_made(self) -> Recipe:
+        """Views of items are vectors made once, which an encoder that is trained would leave behind."""
+        text = self.features.text
+        views = self.augmentation.text if self.augmentation is not None else None
+        tuned = [name for name in ("fine_tuning", "image_tuning") if getattr(self, name) is not None]
+        if self.balance is not None and self.balance.synthetic is not None:
+            if text is None:
+                raise ValueError("balance.synthetic makes text vectors, so it needs features.text")
+            if tuned:
+                raise ValueError(f"balance.synthetic needs frozen encoders: leave it or {tuned[0]} out")
+        if views is None:
+            return self
+        if text is None:
+            raise ValueError("augmentation.text needs features.text")
+        if views.swap_fields and text.fields == "title":
+            raise ValueError("augmentation.text.swap_fields needs title and body: set features.text.fields to joined")
+        if self.fine_tuning is not None and (views.swap_fields or views.views is not None):
+            raise ValueError("with fine_tuning, augmentation.text drops tokens alone: leave views and swap_fields out")
+        if self.fine_tuning is None and tuned:
+            raise ValueError("augmentation.text needs frozen encoders: leave it or image_tuning out")
         return self
 
     @property

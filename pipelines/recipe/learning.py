@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.recipe.section import Section, Share
+from pipelines.recipe.section import Section
 
 Metric = Literal[
     "auto",
@@ -39,7 +39,6 @@ class Training(Section):
         None, ge=1, description="of each softmax, only so many negatives count, those with the highest scores"
     )
     dwell_power: float = Field(0.0, ge=0, le=2, description="positives count by their dwell to this power")
-    event_dropout: Share = Field(0.0, description="share of a history's events left out of training steps")
     max_examples_per_user: int | None = Field(
         None, ge=1, description="an epoch: the newest, or with data.histories: others, drawn anew each epoch"
     )

@@ -101,13 +101,14 @@ def test_specialists_know_what_one_model_for_all_does_not(
 @pytest.fixture(scope="module")
 def linear(recipe: dict[str, Any]) -> dict[str, Any]:
     training = {"epochs": 1, "batch_size": 64, "learning_rate": 1e-2, "catalogue_weight": 1.0}
-    training |= {"in_batch_weight": 0.0, "shown_weight": 0.0, "shown_negatives": 0, "event_dropout": 0.3}
+    training |= {"in_batch_weight": 0.0, "shown_weight": 0.0, "shown_negatives": 0}
     return {
         **recipe,
         "data": {"split": {"by": "random", "validation": 0.2, "test": 0.2}, "examples": "interactions"}
         | {"histories": "others"},
         "features": {**recipe["features"], "item_id": True, "history": 12},
         "training": {**training, "max_examples_per_user": 4, "hard_negatives": 5},
+        "augmentation": {"history": {"mask": 0.3}},
         "ensemble": {"linear": {"rank": 8, "regularisation": [5.0, 50.0], "decay": [1.0, 0.8]}},
     }
 

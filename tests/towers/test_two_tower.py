@@ -175,6 +175,43 @@ def test_the_catalogue_loss_is_a_softmax_over_what_was_not_read(hard: int | None
     assert float(found) == pytest.approx(expected / 4, rel=1e-4)
 
 
+def test_an_item_is_embedded_as_a_view_and_stays_the_item() -> None:
+    real = model(catalogue_weight=1.0)
+    items, rng = real.items, np.random.default_rng(9)
+    # Two views of item 9, and one more that no positive takes.
+    views = np.array([9, 9, 1])
+    columns = [np.r_[each.numpy(), each.numpy()[views]] for each in (items.category, items.tags, items.language)]
+    text = np.r_[items.text.numpy(), rng.normal(size=(3, 8)).astype(np.float32)]
+    longer = ItemTable.from_arrays(text, *columns, np.r_[items.item.numpy(), 0, 0, 0])
+    twin = TwoTower(real.content, real.behaviour, longer, views=3, catalogue_weight=1.0)
+    twin.build({"history": (None, 3)})
+    given = {**tensors(), "read": tf.constant(read())}
+    assert all(one is other for one, other in zip(twin.weights, real.weights, strict=True))
+    as_items = {**given, "view": given["positive"]}
+    plain = real.compute_loss(given, None, real(given, training=True))
+    assert float(twin.compute_loss(as_items, None, twin(as_items, training=True))) == pytest.approx(float(plain))
+
+    shown_view = np.array([[10, 11], [12, 0], [0, 0], [ITEMS + 3, 2]], np.int32)
+    seen = {**given, "view": tf.constant([8, 2, ITEMS + 1, ITEMS + 2]), "shown_view": tf.constant(shown_view)}
+    users = twin(given).numpy()
+    own = twin.embed_items(seen["view"]).numpy()
+    everything = twin.embed_items(tf.range(ITEMS + 4)).numpy()
+    logits = users @ own.T - np.log(batch()["probability"])
+    # Rows 2 and 3 want the same item, seen as two views: no negatives of each other.
+    hits = np.array([[1, 0, 1, 1], [1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 1]], bool)
+    expected = log_softmax_loss(logits, hits)
+    slate = [[10, 11], [12], [], [ITEMS + 3, 2]]
+    for row in range(4):
+        for negatives in (slate[row], np.flatnonzero(others(given).numpy()[row])):
+            scores = np.r_[users[row] @ own[row], everything[list(negatives)] @ users[row]]
+            expected -= scores[0] - np.log(np.exp(scores).sum())
+    found = twin.compute_loss(seen, None, twin(seen, training=True))
+    assert float(found) == pytest.approx(expected / 4, rel=1e-4)
+    # With all items named, the loss over the catalogue takes their views too.
+    every = {**seen, "all_view": tf.constant(np.r_[np.arange(9), 8, np.arange(10, ITEMS + 1)].astype(np.int32))}
+    assert float(twin.compute_loss(every, None, twin(every, training=True))) != pytest.approx(float(found), rel=1e-4)
+
+
 def test_neither_padding_nor_the_positive_nor_what_was_read_is_a_negative() -> None:
     found = others({"read": tf.constant(read()), "positive": tf.constant(batch()["positive"])}).numpy()
     assert not found[:, [0, 4]].any()

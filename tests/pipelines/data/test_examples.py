@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.data.augmentation import HistoryVariation
 from pipelines.data.dataset import Dataset
 from pipelines.data.examples import TrainingExamples
 from pipelines.data.histories import load_behaviour
 from pipelines.data.window import NOBODY, HistoryWindow
+from pipelines.recipe import HistoryAugmentation
 
 Make = Callable[..., Dataset]
 
@@ -257,8 +259,9 @@ def test_others_are_drawn_anew_each_epoch_and_so_are_the_positives_kept(made: An
         np.testing.assert_array_equal(values, again.batch(2, 0)[name])
 
 
-def test_event_dropout_thins_histories_and_keeps_their_order(made: Any) -> None:
-    whole, thinned = batches(made), batches(made, event_dropout=0.5)
+def test_a_mask_thins_histories_and_keeps_their_order(made: Any) -> None:
+    varied = HistoryVariation(HistoryAugmentation(mask=0.5), np.zeros((25, 1), np.int32), made.catalogue.published_at)
+    whole, thinned = batches(made), batches(made, augmentation=varied)
     sizes = [sum((batch["history"] > 0).sum() for batch in each) for each in (whole, thinned)]
     assert 0.35 < sizes[1] / sizes[0] < 0.65
     for left, right in zip(whole, thinned, strict=True):

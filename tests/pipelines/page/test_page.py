@@ -9,7 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.page import Html, Line, badge, bars, cards, columns, element, figure, lines, page, points, section, table
+from pipelines.page import (
+    Html,
+    Line,
+    badge,
+    bars,
+    cards,
+    columns,
+    element,
+    figure,
+    intervals,
+    lines,
+    page,
+    points,
+    section,
+    table,
+)
 
 ANY = st.text()
 NAMES = st.lists(ANY, min_size=1, max_size=6)
@@ -89,6 +104,7 @@ def test_charts_stay_within_their_frame(values: list[float | None], diagonal: bo
         lines("t", labels, [Line("a", values)], diagonal=False),
         columns("t", labels, {"a": known}),
         bars("t", labels, {"a": known, "b": known[::-1]}),
+        intervals("t", labels, [(value - 1, value, value + 2) for value in known]),
     ):
         read = Read(chart)
         _, _, width, height = map(float, read.elements[0][1]["viewbox"].split())  # type: ignore[union-attr]
@@ -97,6 +113,9 @@ def test_charts_stay_within_their_frame(values: list[float | None], diagonal: bo
                 x, y, wide, high = (float(given_[key] or 0) for key in ("x", "y", "width", "height"))
                 assert -0.1 <= x <= x + wide <= width + 0.1
                 assert -0.1 <= y <= y + high <= height + 0.1
+            if name in ("line", "circle"):
+                keys = ("x1", "x2") if name == "line" else ("cx",)
+                assert all(-0.1 <= float(given_[key] or 0) <= width + 0.1 for key in keys)
             if name == "polyline":
                 for point in (given_["points"] or "").split():
                     x, y = map(float, point.split(","))
