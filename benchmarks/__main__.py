@@ -1,8 +1,8 @@
 """Run the benchmarks named on the command line, or all: `python -m benchmarks [startup] [import] [preparation] ...`.
 
 `mind`, `ml100k`, `ibm` and `globo` compare our recipes with peers (`python -m benchmarks.quality` has options). They,
-`finetuning`, `encoders`, `images`, `languages`, `throughput`, and a half of `ablation`, `adaptation` and `preparation`
-need public files below $BELFRY_DATA and say so where they are not there.
+`finetuning`, `encoders`, `images`, `languages`, `throughput`, and a half of `ablation`, `adaptation`, `preparation` and
+`unlabelled` need public files below $BELFRY_DATA and say so where they are not there.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from benchmarks import (
     startup,
     throughput,
     tuning,
+    unlabelled,
 )
 from benchmarks.finetuning import run as finetuning
 from benchmarks.finetuning import scaling
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "throughput": throughput.run,
     "ablation": ablation.run,
     "adaptation": adaptation.run,
+    "unlabelled": unlabelled.run,
     "resume": resume.run,
     "tuning": tuning.run,
     **{name: partial(run_quality, name) for name in DATA_SETS},

@@ -39,6 +39,7 @@ STEPS: dict[str, Any] = {
     "augmentation.history.substitute": 0.0,
     "augmentation.history.reorder": 0.0,
     "augmentation.text": None,
+    "self_training": None,
     "ranking": None,
     "ensemble": None,
     "adaptation": None,

@@ -30,20 +30,21 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path, *, domain: str, held_out:
     """Train a recipe three times with no click on the held-out domain, and judge each on the test part's clicks there.
 
     The epoch is chosen by the validation part, in which the held-out domain is not: nobody has its labels. The two
-    towers are judged; a second stage, an ensemble and `refit` are left out. Adversarial training sets the held-out
-    domain against all others, unless the recipe's `adaptation` names another target; multi-task training tells every
-    value. Slates are judged where there are any (the first metric is AUC), else the catalogue (nDCG@10).
+    towers are judged; a second stage, an ensemble, self-training and `refit` are left out. Adversarial training sets
+    the held-out domain against all others, unless the recipe's `adaptation` names another target; multi-task training
+    tells every value. Slates are judged where there are any (the first metric is AUC), else the catalogue (nDCG@10).
 
     Raises:
         BadInput: The domain is not there, or has no click in the test part to be judged on; or `out` is somebody's.
     """
     check_folder(out, replaces=(REPORT,))
     settings = (recipe.adaptation or Adaptation()).model_copy(update={"domain": domain})
-    left_out = [name for name in ("ranking", "ensemble") if getattr(recipe, name) is not None]
+    others = ("ranking", "ensemble", "self_training")
+    left_out = [name for name in others if getattr(recipe, name) is not None]
     if left_out:
         say(f"left out, since the towers alone are compared: {', '.join(left_out)}")
     training = recipe.training.model_copy(update={"refit": False})
-    plain = recipe.model_copy(update={"ranking": None, "ensemble": None, "adaptation": None, "training": training})
+    plain = recipe.model_copy(update={**dict.fromkeys(others), "adaptation": None, "training": training})
     target = settings.target or held_out
     data = prepare(dataset, plain)
     DomainItems.of(data.catalogue, settings.model_copy(update={"target": held_out}))

@@ -41,7 +41,7 @@ def score(run: Run, dataset: Dataset, out: Path) -> int:
     unknown = int((slates.item == 0).sum())
     if unknown:
         say(f"{unknown:,} of {len(scores):,} shown items are not in the catalogue: level with the last of theirs")
-    return _write(out, ("request_id", "item_id", "score"), rows)
+    return write_rows(out, ("request_id", "item_id", "score"), rows)
 
 
 def recommend(
@@ -95,7 +95,7 @@ def recommend(
                 for rank, (item, value) in enumerate(zip(items, values, strict=False), start=1):
                     yield user, catalogue.ids[item], rank, f"{value:.7g}"
 
-    return _write(out, ("user_id", "item_id", "rank", "score"), rows())
+    return write_rows(out, ("user_id", "item_id", "rank", "score"), rows())
 
 
 def _top(scores: np.ndarray, k: int) -> np.ndarray:
@@ -115,7 +115,8 @@ def _ids(path: Path) -> list[str]:
     return ids
 
 
-def _write(out: Path, header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> int:
+def write_rows(out: Path, header: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> int:
+    """Write a TSV atomically; returns the number of rows below the header."""
     count = 0
     # Ids stand as the source wrote them, unquoted: the import lets no tab and no line end into one.
     with atomic_file(out) as draft, draft.open("w", encoding="utf-8", newline="") as file:

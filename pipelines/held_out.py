@@ -1,4 +1,4 @@
-"""A dataset as it would be if nobody had clicked on a domain's items before the test."""
+"""A dataset as it would be without a part of its clicks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipelines.data.splits import hide
+from pipelines.data.splits import hide, keep
 from pipelines.judge import Slates
 from pipelines.prepare import Prepared
 
@@ -26,6 +26,22 @@ def hold_out(data: Prepared, held: np.ndarray) -> Prepared:
         parts=parts,
         vocabulary=data.vocabulary.model_copy(update={"items": known}),
         window=replace(data.window, interactions=behaviour.interactions),
+    )
+
+
+def hide_answers(data: Prepared, hidden: np.ndarray) -> Prepared:
+    """The same data as if no event had said what became of the requests `hidden` (R,) bool.
+
+    Their positives are left out of training and of all histories; what they showed stays, as not clicked.
+    """
+    log, requests = data.behaviour.interactions, data.behaviour.requests
+    kept = (log.request < 0) | ~hidden[log.request]
+    behaviour, parts = keep(data.behaviour, data.parts, kept, np.ones(len(requests.item), bool))
+    left = ~hidden[np.repeat(np.arange(len(requests)), np.diff(requests.offsets))]
+    labels = {name: getattr(requests, name) & left for name in ("clicked", "read", "liked")}
+    behaviour = replace(behaviour, requests=replace(behaviour.requests, **labels))
+    return replace(
+        data, behaviour=behaviour, parts=parts, window=replace(data.window, interactions=behaviour.interactions)
     )
 
 

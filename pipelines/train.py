@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from pipelines.ranking import SecondStage, popularity_of, resolve_ranking, save_
 from pipelines.recipe import Recipe
 from pipelines.run import FILES, MEMBERS, METRICS, ORIGIN, RANKER, RECIPE, VOCABULARY, WEIGHTS, Origin, Run, origin_of
 from pipelines.second_stage import RankingInputs, TwoStageRanker
+from pipelines.self_training import self_train
 from pipelines.unfinished import partial_of, unfinished
 
 # Examples for each of the projection's columns before it is worth training.
@@ -71,8 +72,9 @@ def train(
     together = workers()
     if together is None:
         return _train(recipe, dataset, out, resume, mlflow, engine)
-    if recipe.adapts:
-        raise BadInput("adaptation does not train on several workers: unset TF_CONFIG.")
+    if recipe.adapts or recipe.self_training is not None:
+        what = "adaptation" if recipe.adapts else "self_training"
+        raise BadInput(f"{what} does not train on several workers: unset TF_CONFIG.")
     with together.folder(out) as own:
         return _train(recipe, dataset, own, resume, mlflow if own == out else None, engine)
 
@@ -123,6 +125,7 @@ class Trained:
     ensemble: Fitted | None
     ranking: SecondStage | None
     metrics: dict[str, Any]
+    pseudo_labels: Positives = field(default_factory=Positives.none)
 
     @property
     def validated(self) -> bool:
@@ -146,7 +149,7 @@ def train_prepared(
     added: Positives | None = None,
     epochs: int | None = None,
 ) -> Trained:
-    """Both stages; with `before`, for as many epochs as were best there.
+    """Both stages; with `before`, for as many epochs as were best there, and with the pseudo-labels found there.
 
     Args:
         scratch: A folder for large files.
@@ -154,6 +157,40 @@ def train_prepared(
         added: Positives to train the towers on besides those of the log.
         epochs: Of the towers at most; by default the recipe's.
     """
+
+    def towers(pseudo_labels: Positives, name: str) -> Trained:
+        both = (added or Positives.none()) + pseudo_labels
+        return replace(
+            _train_towers(recipe, data, scratch, before, checkpoint(name), both, epochs), pseudo_labels=pseudo_labels
+        )
+
+    if before or recipe.self_training is None:
+        trained = towers(before.pseudo_labels if before else Positives.none(), "towers")
+    else:
+        trained, said = self_train(recipe, data, towers)
+        trained.metrics["self_training"] = said
+    model, metrics = trained.model, trained.metrics
+    ensemble = None
+    if recipe.ensemble is not None:
+        ensemble = train_ensemble(recipe, data, model, before.ensemble if before else None, checkpoint)
+        model, metrics["ensemble"] = ensemble.model, ensemble.metrics
+    if recipe.ranking is None:
+        return replace(trained, model=model, ensemble=ensemble)
+    ranking, ranked = train_ranking(recipe, data, model, before.ranking if before else None)
+    metrics["ranking"] = {**before.metrics["ranking"], "refit": ranked} if before else ranked
+    return replace(trained, model=model, ensemble=ensemble, ranking=ranking)
+
+
+def _train_towers(
+    recipe: Recipe,
+    data: Prepared,
+    scratch: Path,
+    before: Trained | None,
+    checkpoint: Checkpoint | None,
+    added: Positives,
+    epochs: int | None,
+) -> Trained:
+    """The first stage alone."""
     examples, report = _examples(recipe, data, added)
     if len(examples.rows) < 2:
         raise BadInput(
@@ -177,19 +214,11 @@ def train_prepared(
         fitted = fit(
             *(model, recipe, examples, data, validation, tuners),
             epochs=most,
-            checkpoint=checkpoint("towers"),
+            checkpoint=checkpoint,
         )
     metrics = {**before.metrics, "refit": fitted} if before else fitted
     metrics |= {"examples": len(examples.rows), "positives_of_unknown_items": unknown} | report
-    ensemble = None
-    if recipe.ensemble is not None:
-        ensemble = train_ensemble(recipe, data, model, before.ensemble if before else None, checkpoint)
-        model, metrics["ensemble"] = ensemble.model, ensemble.metrics
-    if recipe.ranking is None:
-        return Trained(model, train_projection, ensemble, None, metrics)
-    ranking, ranked = train_ranking(recipe, data, model, before.ranking if before else None)
-    metrics["ranking"] = {**before.metrics["ranking"], "refit": ranked} if before else ranked
-    return Trained(model, train_projection, ensemble, ranking, metrics)
+    return Trained(model, train_projection, None, None, metrics)
 
 
 def _examples(recipe: Recipe, data: Prepared, added: Positives | None) -> tuple[TrainingExamples, dict[str, Any]]:

@@ -15,7 +15,7 @@ Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the root."""
-    for command in (demo, pretrain, train, tune, adapt, ablate, evaluate, score, recommend, embed, export):
+    for command in (demo, pretrain, train, tune, adapt, ablate, evaluate, score, recommend, explore, embed, export):
         app.command()(command)
     # TF Serving's own flags are not Typer's business: they pass through as they are, --help included.
     raw = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -114,6 +114,8 @@ def train(
     if metrics["validation"]:
         best = max(metrics["validation"]["by_epoch"])
         lines[0] += f", validation {metrics['validation']['metric']} {best:.4f}"
+    if "self_training" in metrics:
+        lines.append(f"self-training: the {metrics['self_training']['kept']} is kept")
     show(metrics, [*lines, f"run written to {out}"], as_json=as_json)
 
 
@@ -252,6 +254,45 @@ def recommend(
 
     rows = run_recommend(Run.open(run), Dataset.open(data), out, k=k, candidates=candidates, users=users)
     show({"rows": rows, "file": str(out)}, [f"{rows:,} recommendations written to {out}"], as_json=as_json)
+
+
+def explore(
+    run: RunFolder,
+    data: Data,
+    out: Out,
+    what: Annotated[str, typer.Option(help="items or users.")] = "items",
+    by: Annotated[str, typer.Option(help="entropy, margin or committee.")] = "committee",
+    k: Annotated[int, typer.Option(min=1, help="Lines of the list.")] = 100,
+    committee: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN", help="A run that votes too; repeat it.")
+    ] = None,
+    feed: Annotated[int, typer.Option(min=1, help="Items of a user's feed.")] = 10,
+    sample: Annotated[int, typer.Option(min=1, help="Users asked about items.")] = 1000,
+    most_alike: Annotated[
+        float | None, typer.Option("--most-alike", help="Leave out what has a higher cosine to something listed.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample.")] = 17,
+    as_json: Json = False,
+) -> None:
+    """Write the items or users that a run is least sure of, as TSV: id, score, positives so far, title."""
+    from pipelines.data.dataset import Dataset
+    from pipelines.explore import explore as run_explore
+    from pipelines.run import Run
+
+    result = run_explore(
+        Run.open(run),
+        Dataset.open(data),
+        out,
+        what=what,
+        by=by,
+        k=k,
+        committee=[Run.open(other) for other in committee or []],
+        feed=feed,
+        sample=sample,
+        most_alike=most_alike,
+        seed=seed,
+    )
+    show(result, [f"{result['rows']:,} of {result['among']:,} {what} written to {out}"], as_json=as_json)
 
 
 def embed(

@@ -115,11 +115,16 @@ def hide(behaviour: Behaviour, parts: Parts, held: np.ndarray) -> tuple[Behaviou
     """
     log, requests = behaviour.interactions, behaviour.requests
     kept = ~held[log.item] | (parts.interactions == Part.TEST)
+    request = np.repeat(np.arange(len(requests)), np.diff(requests.offsets))
+    return keep(behaviour, parts, kept, ~held[requests.item] | (parts.requests == Part.TEST)[request])
+
+
+def keep(behaviour: Behaviour, parts: Parts, kept: np.ndarray, shown: np.ndarray) -> tuple[Behaviour, Parts]:
+    """The same with the positives `kept` (E,) bool alone, in histories too, and what was `shown` (S,) bool alone."""
+    log, requests = behaviour.interactions, behaviour.requests
     before = np.r_[0, np.cumsum(kept)]
     columns = {name: getattr(log, name)[kept] for name in (*_COLUMNS, "request")}
     ends = {"user_offsets": before[log.user_offsets], "history_end": before[log.history_end[kept]]}
-    request = np.repeat(np.arange(len(requests)), np.diff(requests.offsets))
-    shown = ~held[requests.item] | (parts.requests == Part.TEST)[request]
     slates = {name: getattr(requests, name)[shown] for name in ("item", "item_ids", "clicked", "read", "liked")}
     left = replace(
         requests,

@@ -9,6 +9,7 @@ from pipelines.recipe.inputs import Data, Features, Image, Split, Text
 from pipelines.recipe.learning import FineTuning, ImageTuning, Stage, Training
 from pipelines.recipe.model import Ensemble, Export, Linear, Ranking, Specialists, Towers
 from pipelines.recipe.search import Range, Search
+from pipelines.recipe.self_training import SelfTraining
 
 __all__ = [
     "Adaptation",
@@ -30,6 +31,7 @@ __all__ = [
     "Ranking",
     "Recipe",
     "Search",
+    "SelfTraining",
     "Simulated",
     "Specialists",
     "Split",

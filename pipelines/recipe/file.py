@@ -20,6 +20,7 @@ from pipelines.recipe.learning import FineTuning, ImageTuning, Training
 from pipelines.recipe.model import Ensemble, Export, Ranking, Towers
 from pipelines.recipe.search import Search
 from pipelines.recipe.section import Section
+from pipelines.recipe.self_training import SelfTraining
 
 
 class _Loader(yaml.SafeLoader):
@@ -52,6 +53,7 @@ class Recipe(Section):
     balance: Balance | None = None
     augmentation: Augmentation | None = None
     adaptation: Adaptation | None = None
+    self_training: SelfTraining | None = None
     ensemble: Ensemble | None = None
     ranking: Ranking | None = None
     export: Export = Export()
