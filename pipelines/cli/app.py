@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines.cli import data, model
+from pipelines.cli import data, model, training
 from pipelines.errors import BadInput, Stopped
 
 app = typer.Typer(
@@ -18,7 +18,17 @@ app = typer.Typer(
     help="From a publisher's click logs to a personalised feed.",
 )
 app.add_typer(data.app, name="data")
-model.register(app)
+# In the order in which one comes to them.
+for command in (
+    *(model.demo, training.pretrain, training.train, training.tune, training.adapt, training.ablate),
+    *(model.evaluate, model.score, model.recommend, model.explore, model.embed, model.export),
+):
+    app.command()(command)
+# TF Serving's own flags are not Typer's business: they pass through as they are, --help included.
+app.command(
+    "model-server",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)(model.model_server)
 
 # The extra that brings a module; what several extras bring is in the smallest.
 _EXTRAS = {

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Out = Annotated[Path, typer.Option("--out", help="Where to write.")]
 Data = Annotated[Path, typer.Option("--data", help="A dataset folder.")]
 OtherData = Annotated[Path | None, typer.Option("--data", help="Another dataset folder than the run's own.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]

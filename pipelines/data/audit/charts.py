@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines.page import Html, Line, bars, columns, figure, lines, table
-from pipelines.page.charts import percent, short
+from pipelines.page.drawing import percent, short
 
 _BARS = 12
 
