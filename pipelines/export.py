@@ -12,7 +12,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.encode import load_encoder
 from pipelines.errors import BadInput
 from pipelines.export_check import check
-from pipelines.export_gate import pass_gate, write_extra
+from pipelines.export_gate import pass_gate, questions_of, write_extra
 from pipelines.golden import golden_requests, python_answers
 from pipelines.image_vectors import load_image_encoder
 from pipelines.model_ranker import ModelRanker
@@ -58,12 +58,12 @@ def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
 
     with atomic_folder(version) as draft:
         tf.saved_model.save(module, str(draft), signatures=module.signatures())
-        say("comparing the saved model, reloaded in a fresh process, with the Python model")
-        check(draft, prepared, first, second, run.vocabulary, on_offer, module.top_k)
         requests = golden_requests(prepared, run.vocabulary, on_offer)
-        expected = python_answers(requests, prepared, first, second, run.vocabulary, on_offer, module.top_k)
-        say(f"asking {len(requests)} golden requests of the saved model and of the model server")
-        ways = pass_gate(draft, requests, expected)
+        asked = (prepared, first, second, run.vocabulary, on_offer, module.top_k)
+        expected = python_answers(requests, *asked)
+        say(f"comparing the saved model and the model server with the Python model, on {len(requests)} golden requests")
+        answers = check(draft, *asked, questions_of(requests))
+        ways = pass_gate(draft, requests, expected, answers)
         write_extra(draft, run, requests, expected, ways, data.fingerprint())
     return version
 

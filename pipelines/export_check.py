@@ -35,15 +35,21 @@ def check(
     words: Vocabulary,
     on_offer: np.ndarray,
     top_k: int,
-) -> None:
+    more: dict[str, np.ndarray],
+) -> dict[str, np.ndarray]:
     """Load `saved` in a fresh process that knows neither Keras nor Belfry, and compare all four signatures.
+
+    Args:
+        more: Further questions, whose answers are returned; what starts a process is a while in starting.
 
     Raises:
         AssertionError: It does not load, or an answer differs by more than `TOLERANCE`.
     """
     batch = some_batch(first.window, words)
     asked = _questions(data.catalogue, batch, words, _images(data.catalogue, first))
-    _compare(ask_in_fresh_process(saved, asked), data, first, second, batch, on_offer, top_k)
+    answers = ask_in_fresh_process(saved, asked | more)
+    _compare(answers, data, first, second, batch, on_offer, top_k)
+    return answers
 
 
 def ask_in_fresh_process(saved: Path, asked: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

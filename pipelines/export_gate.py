@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from pipelines.artefacts import sha256_of, write_json
-from pipelines.export_check import ask_in_fresh_process
 from pipelines.golden import TOLERANCE, Answers, answers_of
 from pipelines.progress import say
 from pipelines.run import WEIGHTS, Run
@@ -25,13 +24,33 @@ _WARM_UP_BATCH = 8
 _SERVED_BY = ("grpc", "httptools", "tensorflow_serving")
 
 
-def pass_gate(saved: Path, requests: Sequence[dict[str, Any]], expected: Answers) -> list[str]:
-    """Ask the saved model in a fresh process, and the model server by REST and by gRPC; returns who was asked.
+def questions_of(requests: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """The requests as `pipelines/reload.py` takes them."""
+    return {
+        f"recommend@{number}/{name}": values
+        for number, request in enumerate(requests)
+        for name, values in one_row(request).items()
+    }
+
+
+def pass_gate(
+    saved: Path, requests: Sequence[dict[str, Any]], expected: Answers, fresh: dict[str, np.ndarray]
+) -> list[str]:
+    """Whether the saved model in a fresh process, and the model server by REST and by gRPC, answer as expected.
+
+    Args:
+        fresh: What the process said to `questions_of`.
+
+    Returns:
+        Who was asked, and agrees.
 
     Raises:
         AssertionError: One of them differs from `expected` by more than `golden.TOLERANCE`; the message says which.
     """
-    ways = ["Python", _agrees("SavedModel", expected, _fresh(saved, requests))]
+    said = answers_of(
+        {name: fresh[f"recommend@{number}/{name}"][0] for name in ("ids", "scores")} for number in range(len(requests))
+    )
+    ways = ["Python", _agrees("SavedModel", expected, said)]
     if not all(importlib.util.find_spec(name) for name in _SERVED_BY):
         say("REST and gRPC are not asked: `pip install 'belfry[serve]'` brings the model server")
         return ways
@@ -53,19 +72,6 @@ def _agrees(way: str, expected: Answers, found: Answers) -> str:
     if difference is not None:
         raise AssertionError(f"golden requests: {way} does not answer like the Python model: {difference}")
     return way
-
-
-def _fresh(saved: Path, requests: Sequence[dict[str, Any]]) -> Answers:
-    asked = {
-        f"recommend@{number}/{name}": values
-        for number, request in enumerate(requests)
-        for name, values in one_row(request).items()
-    }
-    answers = ask_in_fresh_process(saved, asked)
-    return answers_of(
-        {name: answers[f"recommend@{number}/{name}"][0] for name in ("ids", "scores")}
-        for number in range(len(requests))
-    )
 
 
 def write_extra(

@@ -28,6 +28,7 @@ def recipe(base: dict[str, Any], **sections: Any) -> Recipe:
 def test_every_step_that_is_on_can_be_switched_off_alone(small_recipe: dict[str, Any]) -> None:
     augmentation = {"history": HISTORY, "text": {}}
     sections = {"balance": BALANCE, "augmentation": augmentation, "adaptation": {}, "ranking": {}}
+    sections |= {"self_training": {}}
     whole = recipe(small_recipe, **sections, ensemble={"specialists": {"by": "language"}})
     assert steps_of(whole) == list(STEPS)
     for step in STEPS:
