@@ -120,26 +120,32 @@ def embed(
     run: RunFolder,
     out: Out,
     data: OtherData = None,
-    engine: Annotated[str, typer.Option(help="What computes: local or spark.")] = "local",
+    what: Annotated[str, typer.Option(help="items or users.")] = "items",
+    engine: Annotated[str, typer.Option(help="What computes: local, or spark for items.")] = "local",
     master: Master = None,
     as_json: Json = False,
 ) -> None:
-    """Write the embedding of every item, as Parquet: item_id, embedding."""
+    """Write the embedding of every item, or of every user with a history, as Parquet: id, embedding."""
+    if what not in ("items", "users"):
+        raise BadInput(f"--what is items or users, not {what!r}.")
     if engine not in ("local", "spark") or (engine == "spark") == (master is None):
         raise BadInput("--engine is local, or spark with --master URL.")
+    if what == "users" and master is not None:
+        raise BadInput("users are embedded on this machine: leave --engine out.")
     from pipelines.data.dataset import Dataset
     from pipelines.run import Run
 
     opened, dataset = Run.open(run), Dataset.open(data) if data else None
-    if master is None:
-        from pipelines.embed import embed as run_embed
-
-        items = run_embed(opened, out, dataset)
-    else:
+    if master is not None:
         from pipelines.embed_spark import embed_on_spark
 
-        items = embed_on_spark(opened, out, dataset, master=master)
-    show({"items": items, "file": str(out)}, [f"{items:,} embeddings written to {out}"], as_json=as_json)
+        rows = embed_on_spark(opened, out, dataset, master=master)
+    else:
+        from pipelines.embed import embed as embed_items
+        from pipelines.embed import embed_users
+
+        rows = (embed_items if what == "items" else embed_users)(opened, out, dataset)
+    show({what: rows, "file": str(out)}, [f"{rows:,} embeddings written to {out}"], as_json=as_json)
 
 
 def export(

@@ -13,10 +13,11 @@ import pytest
 from pipelines import model_ranker
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
-from pipelines.embed import FINGERPRINT, embed
+from pipelines.embed import FINGERPRINT, embed, embed_users, read_embeddings
 from pipelines.errors import BadInput
 from pipelines.prepare import prepare_for
 from pipelines.presets import fingerprint_of
+from pipelines.rankers import Queries
 from pipelines.run import WEIGHTS, Run
 from pipelines.trained import first_stage
 
@@ -57,3 +58,32 @@ def test_a_folder_is_no_file_and_no_items_are_nothing(run_folder: Path, dataset_
     with pytest.raises(BadInput, match="has no item to embed"):
         embed(Run.open(run_folder), tmp_path / "items.parquet", Dataset.open(other))
     assert not (tmp_path / "items.parquet").exists()
+
+
+def test_users_are_embedded_as_they_are_asked_for_at_the_end(
+    run_folder: Path, dataset_folder: Path, tmp_path: Path
+) -> None:
+    run, dataset = Run.open(run_folder), Dataset.open(dataset_folder)
+    data = prepare_for(run, dataset)
+    log, towers = data.behaviour.interactions, first_stage(run, data)
+    assert embed_users(run, tmp_path / "users.parquet") == len(log.user_ids)
+    ids, vectors = read_embeddings(tmp_path / "users.parquet", run)
+    assert list(ids) == list(log.user_ids)
+    users = np.arange(len(ids))
+    expected = towers.embed(Queries(users, log.user_offsets[1:], np.full(len(users), data.end)))
+    np.testing.assert_allclose(vectors, expected, atol=1e-6)
+
+
+def test_embeddings_of_another_model_are_refused(
+    run_folder: Path, ranked_run_folder: Path, dataset_folder: Path, tmp_path: Path
+) -> None:
+    embed(Run.open(run_folder), tmp_path / "items.parquet")
+    ids, vectors = read_embeddings(tmp_path / "items.parquet", Run.open(run_folder))
+    assert vectors.shape == (len(ids), 16)
+    with pytest.raises(BadInput, match="was made by another model"):
+        read_embeddings(tmp_path / "items.parquet", Run.open(ranked_run_folder))
+    with pytest.raises(BadInput, match="holds no embeddings"):
+        read_embeddings(dataset_folder / "items.parquet", Run.open(run_folder))
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+    with pytest.raises(BadInput, match="cannot be read"):
+        read_embeddings(tmp_path / "broken.parquet", Run.open(run_folder))
