@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from pipelines.artefacts import sha256_of, write_json
 from pipelines.golden import TOLERANCE, Answers, answers_of
 from pipelines.progress import say
 from pipelines.run import WEIGHTS, Run
-from pipelines.served import model_server, one_row
+from pipelines.served import as_batch, model_server, one_row, padded
 
 # Where a SavedModel keeps what is not of the graph; TF Serving reads the warm-up there.
 EXTRA = "assets.extra"
 GOLDEN, MANIFEST, WARM_UP = "golden.json", "manifest.json", "tf_serving_warmup_requests"
 FORMAT = 1
+_ALONE, _TOGETHER = 20, 30
 _WARM_UP_BATCH = 8
 _SERVED_BY = ("grpc", "httptools", "tensorflow_serving")
 
@@ -28,8 +29,8 @@ def questions_of(requests: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
     """The requests as `pipelines/reload.py` takes them."""
     return {
         f"recommend@{number}/{name}": values
-        for number, request in enumerate(requests)
-        for name, values in one_row(request).items()
+        for number, batch in enumerate(_batches(requests))
+        for name, values in as_batch(batch).items()
     }
 
 
@@ -37,6 +38,8 @@ def pass_gate(
     saved: Path, requests: Sequence[dict[str, Any]], expected: Answers, fresh: dict[str, np.ndarray]
 ) -> list[str]:
     """Whether the saved model in a fresh process, and the model server by REST and by gRPC, answer as expected.
+
+    Some requests are asked one by one, the others padded and in batches.
 
     Args:
         fresh: What the process said to `questions_of`.
@@ -47,10 +50,9 @@ def pass_gate(
     Raises:
         AssertionError: One of them differs from `expected` by more than `golden.TOLERANCE`; the message says which.
     """
-    said = answers_of(
-        {name: fresh[f"recommend@{number}/{name}"][0] for name in ("ids", "scores")} for number in range(len(requests))
-    )
-    ways = ["Python", _agrees("SavedModel", expected, said)]
+    batches = _batches(requests)
+    said = [{name: fresh[f"recommend@{number}/{name}"] for name in ("ids", "scores")} for number in range(len(batches))]
+    ways = ["Python", _agrees("SavedModel", expected, answers_of(_rows(said)))]
     if not all(importlib.util.find_spec(name) for name in _SERVED_BY):
         say("REST and gRPC are not asked: `pip install 'belfry[serve]'` brings the model server")
         return ways
@@ -59,12 +61,23 @@ def pass_gate(
         model.mkdir()
         (model / "1").symlink_to(saved.resolve(), target_is_directory=True)
         with model_server(model, Path(folder) / "log") as served:
-            by_rest = answers_of(served.ask_rest("recommend", request) for request in requests)
-            by_grpc = answers_of(
-                {name: values[0] for name, values in served.ask_grpc("recommend", one_row(request)).items()}
-                for request in requests
-            )
-    return [*ways, _agrees("REST", expected, by_rest), _agrees("gRPC", expected, by_grpc)]
+            by_rest = [row for batch in batches for row in served.ask_rest_rows("recommend", batch)]
+            by_grpc = [served.ask_grpc("recommend", as_batch(batch)) for batch in batches]
+    ways.append(_agrees("REST", expected, answers_of(by_rest)))
+    return [*ways, _agrees("gRPC", expected, answers_of(_rows(by_grpc)))]
+
+
+def _batches(requests: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """In order: a few requests by themselves, as they are, then the others together."""
+    alone = [[each] for each in requests[:_ALONE]]
+    starts = range(_ALONE, len(requests), _TOGETHER)
+    return alone + [padded(requests[start : start + _TOGETHER]) for start in starts]
+
+
+def _rows(batches: Sequence[dict[str, np.ndarray]]) -> Iterator[dict[str, Any]]:
+    for batch in batches:
+        for row in range(len(batch["ids"])):
+            yield {name: values[row] for name, values in batch.items()}
 
 
 def _agrees(way: str, expected: Answers, found: Answers) -> str:

@@ -60,7 +60,7 @@ def golden_requests(data: Prepared, words: Vocabulary, on_offer: np.ndarray, *, 
     rng, catalogue, log = np.random.default_rng(seed), data.catalogue, data.behaviour.interactions
     ids, most = [str(item) for item in catalogue.ids], data.window.length
     gone = [item for item, offered in zip(ids, on_offer, strict=True) if not offered]
-    odd = ["", "no such item", "žluťoučký 🐎 كتاب 书", "x" * 1000, "a\tb\nc", '"quoted"', "\x01"]
+    odd = ["", "no such item", "žluťoučký 🐎 كتاب 书", "x" * 200, "a\tb\nc", '"quoted"', "\x01"]
     languages, devices = [*words.languages, "", "tlh"], [*words.devices, "", "telegraph"]
 
     def real() -> list[str]:

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,15 @@ class Served:
 
     def ask_rest(self, signature: str, instance: dict[str, Any]) -> dict[str, Any]:
         """One row through `:predict`."""
-        body = json.dumps({"signature_name": signature, "instances": [instance]}).encode()
+        return self.ask_rest_rows(signature, [instance])[0]
+
+    def ask_rest_rows(self, signature: str, instances: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows through `:predict`, whose lists are of one length."""
+        body = json.dumps({"signature_name": signature, "instances": list(instances)}).encode()
         request = urllib.request.Request(f"{self.url}:predict", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:
-            row: dict[str, Any] = json.loads(answer.read())["predictions"][0]
-        return row
+            rows: list[dict[str, Any]] = json.loads(answer.read())["predictions"]
+        return rows
 
     def ask_grpc(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """A batch through `PredictionService.Predict`."""
@@ -61,13 +65,34 @@ class Served:
 
 def one_row(instance: dict[str, Any]) -> dict[str, np.ndarray]:
     """An instance as `ask_rest` takes it, as the batch of one row that `ask_grpc` takes."""
+    return as_batch([instance])
+
+
+def as_batch(instances: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Instances as `ask_rest_rows` takes them, as the batch that `ask_grpc` takes."""
 
     def dtype(name: str) -> type:
         if name.endswith("ids") or name in ("language", "device"):
             return object
         return np.int64 if name == "time_seconds" else np.float32
 
-    return {name: np.array([value], dtype(name)) for name, value in instance.items()}
+    return {name: np.array([each[name] for each in instances], dtype(name)) for name in instances[0]}
+
+
+def padded(instances: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The instances with each list as long as its longest, which takes "" or 0."""
+    longest = {
+        name: max(len(each[name]) for each in instances)
+        for name, value in instances[0].items()
+        if isinstance(value, list)
+    }
+
+    def filled(name: str, value: Any) -> Any:
+        if name not in longest:
+            return value
+        return [*value, *["" if name.endswith("ids") else 0.0] * (longest[name] - len(value))]
+
+    return [{name: filled(name, value) for name, value in each.items()} for each in instances]
 
 
 @contextlib.contextmanager
