@@ -14,6 +14,7 @@ from functools import partial
 from benchmarks import (
     ablation,
     adaptation,
+    edge,
     encoders,
     images,
     importing,
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "refresh": refresh.run,
     "resume": resume.run,
     "tuning": tuning.run,
+    "edge": edge.run,
     **{name: partial(run_quality, name) for name in DATA_SETS},
 }
 

@@ -53,3 +53,29 @@ def test_ml100k_a_trained_model_ranks_above_popularity_and_itemknn(public_data: 
     for baseline in ("popularity", "itemKNN"):
         for metric in ("recall@100", "ndcg@10"):
             assert catalogue["difference"][baseline][metric]["low"] > 0
+
+
+def test_titles_and_sentences_become_the_same_tokens_on_the_edge_as_in_the_graph(public_data: Path) -> None:
+    import csv
+
+    from pipelines.presets import locate_preset
+    from serving.edge.wordpiece import WordPiece
+    from towers.runtime import tf
+    from towers.text import TextEncoder
+
+    texts = []
+    for path in sorted(public_data.glob("mind-mini/*/news.tsv")):
+        for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n"):
+            texts += line.split("\t")[3:5]  # title and abstract
+    for path in sorted(public_data.glob("sib200/*/*.tsv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            texts += [row["text"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+    assert len(texts) > 20_000
+    preprocessor = TextEncoder(locate_preset("minilm"), max_tokens=512).preprocessor
+    graph = tf.function(
+        lambda some: preprocessor(some)["token_ids"], input_signature=[tf.TensorSpec([None], tf.string)]
+    )
+    edge = WordPiece(preprocessor.tokenizer.get_vocabulary(), 512, lowercase=True, strip_accents=True)
+    for start in range(0, len(texts), 512):
+        some = texts[start : start + 512]
+        assert [edge.encode(text)[0] for text in some] == graph(tf.constant(some)).numpy().tolist()

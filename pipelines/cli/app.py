@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines.cli import data, model, training
+from pipelines.cli import data, edge, model, training
 from pipelines.errors import BadInput, Stopped
 
 app = typer.Typer(
@@ -29,13 +29,15 @@ app.command(
     "model-server",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )(model.model_server)
+edge.register(app)
 
 # The extra that brings a module; what several extras bring is in the smallest.
 _EXTRAS = {
     "data": ("duckdb", "ibis", "pandas", "PIL", "pyarrow", "scipy"),
+    "edge": ("ai_edge_litert", "flatbuffers", "httptools", "uvicorn", "uvloop"),
     "mlflow": ("mlflow",),
     "spark": ("py4j", "pyspark"),
-    "serve": ("grpc", "httptools", "orjson", "tensorflow_serving", "uvicorn", "uvloop"),
+    "serve": ("grpc", "orjson", "tensorflow_serving"),
     "train": (
         *("imblearn", "keras", "keras_hub", "keras_tuner", "safetensors", "sklearn", "tf_keras"),
         *("tensorflow", "tensorflow_recommenders", "tensorflow_text"),
