@@ -1,8 +1,8 @@
 """Run the benchmarks named on the command line, or all: `python -m benchmarks [startup] [import] [preparation] ...`.
 
 `mind`, `ml100k`, `ibm` and `globo` compare our recipes with peers (`python -m benchmarks.quality` has options). They,
-`finetuning`, `encoders`, `images`, `languages`, `throughput`, and a half of `ablation`, `adaptation`, `preparation` and
-`unlabelled` need public files below $BELFRY_DATA and say so where they are not there.
+`finetuning`, `encoders`, `images`, `languages`, `throughput`, and a half of `ablation`, `adaptation`, `preparation`,
+`quantise` and `unlabelled` need public files below $BELFRY_DATA and say so where they are not there.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from benchmarks import (
     images,
     importing,
     languages,
+    quantise,
     refresh,
     resume,
     startup,
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "resume": resume.run,
     "tuning": tuning.run,
     "edge": edge.run,
+    "quantise": quantise.run,
     **{name: partial(run_quality, name) for name in DATA_SETS},
 }
 

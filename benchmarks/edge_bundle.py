@@ -58,7 +58,7 @@ def write_bundle(folder: Path, served: Recommender, *, version: str = "1", quant
     words = {name: _values(table) for name, table in served.vocabularies.items()}
     plural = {"category": "categories", "tag": "tags", "language": "languages", "device": "devices", "item": "items"}
     files["vocabulary.json"] = json.dumps({plural[name.removesuffix("s")]: v for name, v in words.items()}).encode()
-    encoder = served._towers.text
+    encoder = served.towers.text
     tokenizer = None if encoder is None else encoder.preprocessor.tokenizer
     if tokenizer is not None:
         files["wordpiece.txt"] = "".join(f"{token}\n" for token in tokenizer.get_vocabulary()).encode()
@@ -93,7 +93,7 @@ def write_bundle(folder: Path, served: Recommender, *, version: str = "1", quant
 
 
 def _models(served: Recommender, quantised: bool) -> dict[str, bytes]:
-    towers, length, width = served._towers, served._history, served.embeddings.shape[1]
+    towers, length, width = served.towers, served._history, served.embeddings.shape[1]
     optimisations = [tf.lite.Optimize.DEFAULT] if quantised else []
     signals = ("present", "age_seconds", "dwell_seconds", "scroll_depth")
 

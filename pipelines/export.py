@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.artefacts import atomic_folder
+from pipelines.artefacts import atomic_folder, write_json
 from pipelines.data.dataset import Dataset
 from pipelines.encode import load_encoder
 from pipelines.errors import BadInput
 from pipelines.export_check import check
-from pipelines.export_gate import pass_gate, questions_of, write_extra
+from pipelines.export_gate import EXTRA, pass_gate, questions_of, write_extra
 from pipelines.golden import golden_requests, python_answers
 from pipelines.image_vectors import load_image_encoder
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare_for
 from pipelines.progress import say
+from pipelines.quantise.facts import EDGE, add_edge
 from pipelines.run import Run
 from pipelines.second_stage import TwoStageRanker
 from pipelines.trained import first_stage, second_stage
@@ -30,7 +31,8 @@ def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
     The file is loaded again by a fresh process that knows neither Keras nor Belfry, and its answers to real histories
     are compared with the Python model's; a difference above `export_check.TOLERANCE` publishes nothing. Nor does one in
     the golden requests (`pipelines.golden`), which are asked of the model server too. They are kept in the version's
-    `assets.extra`, with their answers, requests that warm a server up, and a manifest of where the version is from.
+    `assets.extra`, with their answers, requests that warm a server up, what `belfry quantise` needs beside the graph,
+    and a manifest of where the version is from.
 
     Args:
         to: The model's folder, `MODELS/NAME`; versions are its numbered subfolders.
@@ -53,6 +55,7 @@ def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
     if not on_offer.any():
         raise BadInput(f"{data.folder} has no item on offer: all are removed or not yet published.")
     module = recommender(run, prepared, first, second, on_offer)
+    edge = add_edge(run, module)
     version = to / str(max(versions(to), default=0) + 1)
     from towers.runtime import tf
 
@@ -64,6 +67,8 @@ def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
         say(f"comparing the saved model and the model server with the Python model, on {len(requests)} golden requests")
         answers = check(draft, *asked, questions_of(requests))
         ways = pass_gate(draft, requests, expected, answers)
+        (draft / EXTRA).mkdir()
+        write_json(draft / EXTRA / EDGE, edge.model_dump(mode="json"))
         write_extra(draft, run, requests, expected, ways, data.fingerprint())
     return version
 

@@ -28,14 +28,14 @@ class Answers:
     ids: list[list[str]]
     scores: np.ndarray
 
-    def difference(self, other: Answers) -> str | None:
+    def difference(self, other: Answers, tolerance: float = TOLERANCE) -> str | None:
         """What another answer to the same requests has that is not equal, in words; None for nothing.
 
         Items whose scores are within the tolerance of each other may stand in any order.
         """
         if self.scores.shape != other.scores.shape or not np.isfinite(other.scores).all():
             return "the answer has another shape, or scores that are not finite"
-        room = TOLERANCE * max(1.0, float(np.abs(self.scores).max(initial=0.0)))
+        room = tolerance * max(1.0, float(np.abs(self.scores).max(initial=0.0)))
         worst = float(np.abs(self.scores - other.scores).max(initial=0.0))
         if worst > room:
             return f"scores differ by {worst:.2e}"

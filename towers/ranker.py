@@ -145,6 +145,11 @@ class RankingTower(keras.Model):
             loss += tf.reduce_sum(other_BxCxT * present_BxC[..., None]) / shown
         return loss + tf.add_n(self.losses)
 
+    def mean_of(self, feature: str) -> tf.Tensor:
+        """The mean () by which a feature is standardised, which counts where it is not known; 0 for one not used."""
+        place = FEATURES.index(feature)
+        return self.mean[self.chosen.index(place)] if place in self.chosen else tf.constant(0.0)
+
     def log_odds(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         """(B, C, tasks) calibrated log-odds; their sigmoid is a probability."""
         return self(inputs, training=False) * self.slope + self.intercept

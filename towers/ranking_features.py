@@ -49,7 +49,12 @@ class RankedItems:
 
 
 def ranking_features(
-    user_BxD: tf.Tensor, history_BxH: tf.Tensor, candidates: Candidates, items: RankedItems
+    user_BxD: tf.Tensor,
+    history_BxH: tf.Tensor,
+    candidates: Candidates,
+    items: RankedItems,
+    *,
+    unknown: tf.Tensor | float = float("nan"),
 ) -> tf.Tensor:
     """Features of every user and candidate, (B, C, F) float32, F in the order of `FEATURES`.
 
@@ -58,7 +63,7 @@ def ranking_features(
     - `category`, `tags`: share of the history of the same category, or with a tag in common, recent events first;
     - `appeal`: the item's content for everybody;
     - `click_rate`, `clicks`: the item's popularity so far, the latter as log(1 + clicks);
-    - `freshness`: -log(1 + hours since publication), NaN where that is not known;
+    - `freshness`: -log(1 + hours since publication), `unknown` where that is not known;
     - `history`: log(1 + events of the history); the same for all candidates, so it matters in crosses only.
 
     A user without history gets 0 for what the history says. Does not standardise: `RankingTower` does.
@@ -82,7 +87,7 @@ def ranking_features(
             tf.gather(items.appeal, candidates.item),
             candidates.click_rate,
             tf.math.log1p(candidates.clicks),
-            tf.where(candidates.age_hours < 0, float("nan"), -tf.math.log1p(candidates.age_hours)),
+            tf.where(candidates.age_hours < 0, unknown, -tf.math.log1p(candidates.age_hours)),
             tf.broadcast_to(tf.math.log1p(events_Bx1), tf.shape(retrieval_BxC)),
         ],
         axis=-1,

@@ -10,6 +10,7 @@ import numpy as np
 
 from towers.behaviour import BehaviourTower
 from towers.content import ContentTower
+from towers.edge import EdgeFunctions
 from towers.image import ImageEncoder
 from towers.runtime import tf
 from towers.served_ranker import ServedRanker
@@ -83,11 +84,12 @@ class Recommender(tf.Module):
         if len(item_ids) != len(embeddings) or not len(item_ids):
             raise ValueError("the index needs one embedding per item, and at least one item")
         # Out of tf.Module's sight: it would save every weight of a Keras layer a second time.
-        self._towers = SimpleNamespace(content=content, behaviour=behaviour, text=encoder, image=image_encoder)
+        self.towers = SimpleNamespace(content=content, behaviour=behaviour, text=encoder, image=image_encoder)
         self._fields = fields
         self._history, self._tags = history, tags_kept
         self.top_k = min(top_k, len(item_ids))
         self.ranker = ranker
+        self.edge: EdgeFunctions | None = None
         layers = [layer for layer in (content, behaviour, encoder, image_encoder) if layer is not None]
         # tf.Module finds tf.Variables only; Keras 3 wraps them.
         self.weights = [weight.value for layer in layers for weight in layer.weights]
@@ -120,6 +122,27 @@ class Recommender(tf.Module):
             "embed_users": users,
         }
 
+    @property
+    def retrieved(self) -> int:
+        """C, candidates that the first stage hands to the second; 0 without one."""
+        if self.ranker is None:
+            return 0
+        return min(max(self.ranker.retrieve, self.top_k), self.embeddings.shape[0] - 1)
+
+    def add_edge_functions(self) -> None:
+        """Keep what LiteRT and ONNX can convert as `edge`; a content tower that takes images has no such functions."""
+        if self.towers.image is None:
+            self.edge = EdgeFunctions(
+                self.towers.content,
+                self.towers.behaviour,
+                self.towers.text,
+                fields=self._fields,
+                history=self._history,
+                tags_kept=self._tags,
+                ranker=self.ranker,
+                candidates=self.retrieved,
+            )
+
     def embed_users(self, **request: tf.Tensor) -> dict[str, tf.Tensor]:
         """History (B, H) and context (B,) to `embedding` (B, D)."""
         return {"embedding": self._user(request)}
@@ -132,11 +155,11 @@ class Recommender(tf.Module):
             "language": self.vocabularies["language"].lookup(item["language"]),
             "item": self.vocabularies["item"].lookup(item["item_id"]),
         }
-        if self._towers.text is not None:
-            inputs["text"] = encode_fields(self._towers.text, self._fields, item["title"], item["body"])
-        if self._towers.image is not None:
-            inputs["image"] = self._towers.image.encode(item["image"])
-        return {"embedding": self._towers.content(inputs, training=False)}
+        if self.towers.text is not None:
+            inputs["text"] = encode_fields(self.towers.text, self._fields, item["title"], item["body"])
+        if self.towers.image is not None:
+            inputs["image"] = self.towers.image.encode(item["image"])
+        return {"embedding": self.towers.content(inputs, training=False)}
 
     def recommend(self, **request: tf.Tensor) -> dict[str, tf.Tensor]:
         """The best K items of the index for each user, (B, K): `ids` and `scores`.
@@ -157,8 +180,7 @@ class Recommender(tf.Module):
         if self.ranker is None:
             scores_BxK, best_BxK = tf.math.top_k(scores_BxN, self.top_k)
         else:
-            retrieved = min(max(self.ranker.retrieve, self.top_k), self.embeddings.shape[0] - 1)
-            first_BxC, best_BxC = tf.math.top_k(scores_BxN, retrieved)
+            first_BxC, best_BxC = tf.math.top_k(scores_BxN, self.retrieved)
             judged_BxC = self.ranker.score(self._judge(user_BxD, history_BxH, best_BxC, request))
             scores_BxK, order_BxK = tf.math.top_k(tf.where(first_BxC > lowest, judged_BxC, lowest), self.top_k)
             best_BxK = tf.gather(best_BxC, order_BxK, batch_dims=1)
@@ -209,7 +231,7 @@ class Recommender(tf.Module):
 
         history_BxH = tf.where(present_BxH, tf.gather(index_BxW, place_BxH, batch_dims=1), 0)
         kept_BxH = tf.cast(present_BxH, tf.float32)
-        user_BxD = self._towers.behaviour(
+        user_BxD = self.towers.behaviour(
             {
                 "history": tf.gather(self.embeddings, history_BxH),
                 "present": present_BxH,

@@ -51,6 +51,11 @@ class ServedRanker(tf.Module):
         self.click_rate = tf.Variable(click_rate, trainable=False, dtype=tf.float32, name="click_rate")
         self.published_at = tf.Variable(published_at, trainable=False, dtype=tf.int64, name="published_at")
 
+    @property
+    def tower(self) -> RankingTower:
+        """The trained tower."""
+        return self._kept.tower
+
     def log_odds(
         self, user_BxD: tf.Tensor, history_BxH: tf.Tensor, item_BxC: tf.Tensor, time_B: tf.Tensor, embeddings: tf.Tensor
     ) -> tf.Tensor:
@@ -68,10 +73,28 @@ class ServedRanker(tf.Module):
             tf.where(known_BxC, age_BxC, -1.0),
         )
         items = RankedItems(tf.convert_to_tensor(embeddings), self.category, self.tags, self.appeal)
-        features_BxCxF = ranking_features(user_BxD, history_BxH, candidates, items)
-        found_BxCxD = tf.gather(embeddings, item_BxC)
-        return self._kept.tower.log_odds({"features": features_BxCxF, "user": user_BxD, "items": found_BxCxD})
+        return self.judge(user_BxD, history_BxH, candidates, items)
+
+    def judge(
+        self,
+        user_BxD: tf.Tensor,
+        history_BxH: tf.Tensor,
+        candidates: Candidates,
+        items: RankedItems,
+        *,
+        unknown_is_mean: bool = False,
+    ) -> tf.Tensor:
+        """The same (B, C, tasks) of any candidates in any table of items; histories are rows of it.
+
+        Args:
+            unknown_is_mean: Put the mean in the place of what is not known before the tower does: the same result, in a
+                graph without NaN.
+        """
+        unknown = self.tower.mean_of("freshness") if unknown_is_mean else float("nan")
+        features_BxCxF = ranking_features(user_BxD, history_BxH, candidates, items, unknown=unknown)
+        found_BxCxD = tf.gather(items.embedding, candidates.item)
+        return self.tower.log_odds({"features": features_BxCxF, "user": user_BxD, "items": found_BxCxD})
 
     def score(self, log_odds_BxCxT: tf.Tensor) -> tf.Tensor:
         """What items are ordered by (B, C)."""
-        return self._kept.tower.score(log_odds_BxCxT)
+        return self.tower.score(log_odds_BxCxT)

@@ -124,13 +124,19 @@ class TokenAttention(keras.layers.Layer):
 def encode_fields(encoder: TextEncoder, fields: Fields, title: tf.Tensor, body: tf.Tensor) -> tf.Tensor:
     """Title and body (B,) strings to the text vector (B, F * D) of an item: of both as one text, of the title alone, or
     of each, end to end."""
+    vectors = [encoder.encode(text) for text in texts_of(fields, title, body)]
+    return vectors[0] if len(vectors) == 1 else join_vectors(*vectors)
+
+
+def texts_of(fields: Fields, title: tf.Tensor, body: tf.Tensor) -> list[tf.Tensor]:
+    """The texts (B,) that are encoded of title and body: one, or with "separate" two."""
     # AutoGraph, which reads this where it is traced, does not know `match`.
     if fields == "joined":
-        return encoder.encode(join_fields(title, body))
+        return [join_fields(title, body)]
     if fields == "title":
-        return encoder.encode(tf.strings.strip(title))
+        return [tf.strings.strip(title)]
     if fields == "separate":
-        return join_vectors(encoder.encode(tf.strings.strip(title)), encoder.encode(tf.strings.strip(body)))
+        return [tf.strings.strip(title), tf.strings.strip(body)]
     raise ValueError(f"{fields!r} is no way to read title and body")
 
 

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines.cli import data, edge, model, training
+from pipelines.cli import data, edge, model, quantise, training
 from pipelines.errors import BadInput, Stopped
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command(
     "model-server",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )(model.model_server)
+app.command()(quantise.quantise)
 edge.register(app)
 
 # The extra that brings a module; what several extras bring is in the smallest.
@@ -36,6 +37,7 @@ _EXTRAS = {
     "data": ("duckdb", "ibis", "pandas", "PIL", "pyarrow", "scipy"),
     "edge": ("ai_edge_litert", "flatbuffers", "httptools", "uvicorn", "uvloop"),
     "mlflow": ("mlflow",),
+    "quantise": ("onnx", "onnxruntime", "tf2onnx"),
     "spark": ("py4j", "pyspark"),
     "serve": ("grpc", "orjson", "tensorflow_serving"),
     "train": (

@@ -145,7 +145,7 @@ def test_device_and_time_count_where_they_are_known(served: Recommender) -> None
         return numpy(served.embed_users(**given | changes))["embedding"][0]
 
     unknown = {"device": tf.constant([""]), "time_seconds": tf.constant([0], tf.int64)}
-    behaviour = served._towers.behaviour
+    behaviour = served.towers.behaviour
     device, noon = behaviour.tables["device"].numpy()[2], behaviour.hours.numpy().T @ [0, -1]
     np.testing.assert_allclose(embedding() - embedding(**unknown), device + noon, atol=1e-4)
     np.testing.assert_allclose(embedding() - embedding(device=tf.constant(["a toaster"])), device, atol=1e-4)
@@ -161,7 +161,7 @@ def test_new_items_are_embedded_from_what_is_known_of_them(served: Recommender) 
         "tags": [["rain", ""], ["", "rain"], ["no such tag", ""]],
     }
     found = numpy(served.embed_items(**{name: tf.constant(value) for name, value in rows.items()}))["embedding"]
-    id_part = served._towers.content.embeddings["item"].numpy()[6]
+    id_part = served.towers.content.embeddings["item"].numpy()[6]
     np.testing.assert_allclose(found[0] - found[1], id_part, atol=1e-5)
     np.testing.assert_allclose(found[2], 0, atol=1e-6)
 
@@ -169,17 +169,15 @@ def test_new_items_are_embedded_from_what_is_known_of_them(served: Recommender) 
 def test_weights_are_saved_once(served: Recommender) -> None:
     names = [id(variable.handle) for variable in served.variables]
     assert len(names) == len(set(names))
-    layers = sum(
-        len(layer.weights) for layer in (served._towers.content, served._towers.behaviour, served._towers.text)
-    )
+    layers = sum(len(layer.weights) for layer in (served.towers.content, served.towers.behaviour, served.towers.text))
     assert len(names) == layers + 3
 
 
 def test_an_empty_index_is_refused(served: Recommender) -> None:
     with pytest.raises(ValueError, match="at least one item"):
         Recommender(
-            served._towers.content,
-            served._towers.behaviour,
+            served.towers.content,
+            served.towers.behaviour,
             None,
             item_ids=[],
             embeddings=np.zeros((0, WIDTH), np.float32),
@@ -217,9 +215,9 @@ def two_stage(served: Recommender) -> Recommender:
     )
     settings = {"item_ids": ITEMS, "items": ITEMS, "categories": ["food", "weather"], "tags": ["rain"], "tags_kept": 2}
     return Recommender(
-        served._towers.content,
-        served._towers.behaviour,
-        served._towers.text,
+        served.towers.content,
+        served.towers.behaviour,
+        served.towers.text,
         **settings,
         embeddings=served.embeddings.numpy()[1:],
         on_offer=served.on_offer.numpy()[1:],

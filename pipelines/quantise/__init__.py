@@ -1,0 +1,1 @@
+"""An exported version for devices: LiteRT and ONNX, in fewer bits where that keeps the recommendations."""
