@@ -194,7 +194,7 @@ def test_a_model_that_gives_no_numbers_is_refused(pair: tuple[Recommender, Path]
     from benchmarks.edge_bundle import write_bundle
 
     served = pair[0]
-    bias = served._towers.behaviour.bias
+    bias = served.towers.behaviour.bias
     before = bias.numpy()
     try:
         bias.assign(np.full_like(before, np.nan))
