@@ -213,6 +213,7 @@ def pseudo_labels(settings: SelfTraining, data: Prepared, teacher: Ranker) -> Ps
             request,
             requests.item[flat[kept]].astype(np.int32),
             np.full(len(kept), settings.weight, np.float32),
+            np.zeros(len(kept), np.int32),
         ),
         flat[kept],
         confidence[kept],

@@ -23,12 +23,7 @@ class Positives:
     request: np.ndarray  # (P,) place in the requests, whose other items are negatives; -1 for none
     item: np.ndarray  # (P,) int32 row of the catalogue + 1
     weight: np.ndarray  # (P,) float32, by which its loss counts
-    # (P,) int32 row of the item table, one of `Views`, as which the item is embedded; by default 0, as itself.
-    view: np.ndarray = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        if self.view is None:
-            object.__setattr__(self, "view", np.zeros(len(self.item), np.int32))
+    view: np.ndarray  # (P,) int32 row of the item table, one of `Views`, as which it is embedded; 0 for as itself
 
     @classmethod
     def of(cls, log: Interactions, rows: np.ndarray, weight: np.ndarray | None = None) -> Positives:
@@ -41,13 +36,14 @@ class Positives:
             log.request[rows],
             log.item[rows].astype(np.int32),
             np.ones(len(rows), np.float32) if weight is None else weight,
+            np.zeros(len(rows), np.int32),
         )
 
     @classmethod
     def none(cls) -> Positives:
         """No positive."""
-        whole, number = np.zeros(0, np.int64), np.zeros(0, np.float32)
-        return cls(whole, whole, whole, np.zeros(0, str), whole, whole.astype(np.int32), number)
+        whole, row = np.zeros(0, np.int64), np.zeros(0, np.int32)
+        return cls(whole, whole, whole, np.zeros(0, str), whole, row, np.zeros(0, np.float32), row)
 
     def __len__(self) -> int:
         return len(self.item)

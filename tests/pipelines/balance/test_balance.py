@@ -157,7 +157,7 @@ def classes_of(counts: dict[str, int]) -> tuple[Classes, Positives]:
     item = np.repeat(np.arange(1, len(counts) + 1), list(counts.values())).astype(np.int32)
     nothing = np.zeros(len(item), np.int64)
     positives = Positives(
-        nothing, nothing, nothing, np.full(len(item), ""), nothing - 1, item, np.ones(len(item), np.float32)
+        nothing, nothing, nothing, np.full(len(item), ""), nothing - 1, item, np.ones(len(item), np.float32), item * 0
     )
     return Classes(list(counts), np.arange(-1, len(counts))), positives
 
@@ -201,7 +201,14 @@ def texts(sizes: list[int], seed: int = 0) -> tuple[Classes, Positives, np.ndarr
     item = np.repeat(np.arange(1, len(of) + 1), np.where(of == 0, 20, 5)).astype(np.int32)
     nothing = np.arange(len(item))
     positives = Positives(
-        nothing, nothing, nothing, np.full(len(item), ""), nothing * 0 - 1, item, np.ones(len(item), np.float32)
+        nothing,
+        nothing,
+        nothing,
+        np.full(len(item), ""),
+        nothing * 0 - 1,
+        item,
+        np.ones(len(item), np.float32),
+        item * 0,
     )
     return Classes([f"c{place}" for place in range(len(sizes))], np.r_[-1, of]), positives, vectors
 

@@ -78,6 +78,7 @@ def test_an_item_is_not_its_own_negative(made: Any) -> None:
         of,
         requests.item[place].astype(np.int32),
         np.ones(len(of), np.float32),
+        np.zeros(len(of), np.int32),
     )
     examples = _examples(made, np.zeros(len(log), bool), added, shown_negatives=6)
     for number in range(len(examples)):
