@@ -69,6 +69,7 @@ def write(folder: Path, stages: int) -> None:
 
     from benchmarks.edge_bundle import write_bundle
     from pipelines.presets import locate_preset
+    from towers.appeal import ContentAppeal
     from towers.behaviour import BehaviourTower
     from towers.content import ContentTower
     from towers.ranker import RankingTower
@@ -95,8 +96,11 @@ def write(folder: Path, stages: int) -> None:
         tower = RankingTower(("click", "read"), crosses=2)
         tower.build({"user": (None, _WIDTH)})
         rows = _ITEMS + 1
+        appeal = ContentAppeal(_WIDTH, len(categories))
+        appeal.build()
         ranker = ServedRanker(
             tower,
+            appeal,
             category=rng.integers(0, 21, rows),
             tags=rng.integers(0, 50, (rows, _TAGS)),
             appeal=rng.normal(size=rows),

@@ -69,7 +69,7 @@ def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
         ways = pass_gate(draft, requests, expected, answers)
         (draft / EXTRA).mkdir()
         write_json(draft / EXTRA / EDGE, edge.model_dump(mode="json"))
-        write_extra(draft, run, requests, expected, ways, data.fingerprint())
+        write_extra(draft, run, requests, expected, ways, data.fingerprint(), first.items.shape[1])
     return version
 
 
@@ -118,6 +118,7 @@ def _served_ranker(second: TwoStageRanker, data: Prepared) -> Any:
     published = np.r_[0, data.catalogue.published_at]
     return ServedRanker(
         second.tower,
+        inputs.appeal,
         category=inputs.table.category.numpy(),
         tags=inputs.table.tags.numpy(),
         appeal=inputs.table.appeal.numpy(),

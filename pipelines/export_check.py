@@ -37,7 +37,7 @@ def check(
     top_k: int,
     more: dict[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Load `saved` in a fresh process that knows neither Keras nor Belfry, and compare all four signatures.
+    """Load `saved` in a fresh process that knows neither Keras nor Belfry, and compare all signatures.
 
     Args:
         more: Further questions, whose answers are returned; what starts a process is a while in starting.
@@ -46,7 +46,7 @@ def check(
         AssertionError: It does not load, or an answer differs by more than `TOLERANCE`.
     """
     batch = some_batch(first.window, words)
-    asked = _questions(data.catalogue, batch, words, _images(data.catalogue, first))
+    asked = _questions(data.catalogue, batch, words, _images(data.catalogue, first), first.items.shape[1])
     answers = ask_in_fresh_process(saved, asked | more)
     _compare(answers, data, first, second, batch, on_offer, top_k)
     return answers
@@ -96,7 +96,7 @@ def some_batch(window: HistoryWindow, words: Vocabulary) -> dict[str, np.ndarray
 
 
 def _questions(
-    catalogue: Catalogue, batch: dict[str, np.ndarray], words: Vocabulary, images: list[bytes]
+    catalogue: Catalogue, batch: dict[str, np.ndarray], words: Vocabulary, images: list[bytes], width: int
 ) -> dict[str, np.ndarray]:
     ids = np.array(["", *catalogue.ids], dtype=object)
     items = _some_items(catalogue)
@@ -110,8 +110,13 @@ def _questions(
         "device": np.array(["no such device", *words.devices], dtype=object)[batch["device"]],
         "time_seconds": batch["time_seconds"],
     }
-    asked = {f"{name}/{key}": value for name in ("recommend", "rank", "embed_users") for key, value in request.items()}
-    asked["recommend/exclude_ids"] = np.tile(np.array(["", "no such item", catalogue.ids[0]], dtype=object), (rows, 1))
+    names = ("recommend", "recommend_live", "rank", "embed_users")
+    asked = {f"{name}/{key}": value for name in names for key, value in request.items()}
+    for name in names[:2]:
+        asked[f"{name}/exclude_ids"] = np.tile(
+            np.array(["", "no such item", catalogue.ids[0]], dtype=object), (rows, 1)
+        )
+    asked |= {f"recommend_live/{name}": value for name, value in no_live_items(rows, width).items()}
     asked["rank/candidate_ids"] = np.tile(ids[items], (rows, 1))
     for name, values in (
         ("item_id", catalogue.ids),
@@ -127,6 +132,17 @@ def _questions(
     longest = max(1, max(map(len, tags)))
     asked["embed_items/tags"] = np.array([each + [""] * (longest - len(each)) for each in tags], dtype=object)
     return asked
+
+
+def no_live_items(rows: int, width: int) -> dict[str, np.ndarray]:
+    """What `recommend_live` takes beside the inputs of `recommend`, when nothing is younger than the index."""
+    return {
+        "live_ids": np.full((rows, 1), "", object),
+        "live_embeddings": np.zeros((rows, 1, width), np.float32),
+        "live_category": np.full((rows, 1), "", object),
+        "live_tags": np.full((rows, 1, 1), "", object),
+        "live_published_seconds": np.zeros((rows, 1), np.int64),
+    }
 
 
 def _some_items(catalogue: Catalogue) -> np.ndarray:
@@ -183,6 +199,9 @@ def _compare(
     _close("embed_users", answers["embed_users/embedding"], users)
     _close("embed_items", answers["embed_items/embedding"], first.items[items])
     _close("rank", answers["rank/scores"], score(np.tile(items, (len(users), 1))))
+    _close("recommend_live", answers["recommend_live/scores"], answers["recommend/scores"])
+    if not np.array_equal(answers["recommend_live/ids"], answers["recommend/ids"]):
+        raise AssertionError("recommend_live: without live items, the saved model recommends others than without them")
     place = {str(item).encode(): column for column, item in enumerate(catalogue.ids)}
     given = np.array([[place.get(item, 0) for item in row] for row in answers["recommend/ids"]])
     full = answers["recommend/ids"] != b""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.artefacts import sha256_of, write_json
+from pipelines.export_check import no_live_items
 from pipelines.golden import TOLERANCE, Answers, answers_of
 from pipelines.progress import say
 from pipelines.run import WEIGHTS, Run
@@ -88,12 +89,19 @@ def _agrees(way: str, expected: Answers, found: Answers) -> str:
 
 
 def write_extra(
-    saved: Path, run: Run, requests: Sequence[dict[str, Any]], expected: Answers, ways: Sequence[str], data: str
+    saved: Path,
+    run: Run,
+    requests: Sequence[dict[str, Any]],
+    expected: Answers,
+    ways: Sequence[str],
+    data: str,
+    width: int,
 ) -> None:
     """Add the golden requests with their answers, the warm-up, and last the manifest with everybody's checksum.
 
     Args:
         data: Fingerprint of the dataset whose items are in the index.
+        width: D, of its embeddings.
     """
     extra = saved / EXTRA
     extra.mkdir(exist_ok=True)
@@ -107,7 +115,7 @@ def write_extra(
             "scores": expected.scores.tolist(),
         },
     )
-    _write_warm_up(extra / WARM_UP, requests, expected)
+    _write_warm_up(extra / WARM_UP, requests, expected, width)
     files = sorted(path for path in saved.rglob("*") if path.is_file())
     write_json(
         extra / MANIFEST,
@@ -124,7 +132,7 @@ def write_extra(
     )
 
 
-def _write_warm_up(path: Path, requests: Sequence[dict[str, Any]], expected: Answers) -> None:
+def _write_warm_up(path: Path, requests: Sequence[dict[str, Any]], expected: Answers, width: int) -> None:
     """Requests that a server replays before a version is available, so that no user waits for the first run."""
     from tensorflow_serving.apis.predict_pb2 import PredictRequest
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog
@@ -142,6 +150,7 @@ def _write_warm_up(path: Path, requests: Sequence[dict[str, Any]], expected: Ans
         for request, ids in zip(requests[:_WARM_UP_BATCH], expected.ids, strict=False):
             user = {name: value for name, value in one_row(request).items() if name != "exclude_ids"}
             writer.write(logged("recommend", one_row(request)))
+            writer.write(logged("recommend_live", one_row(request) | no_live_items(1, width)))
             writer.write(logged("embed_users", user))
             writer.write(logged("rank", user | {"candidate_ids": np.array([ids], object)}))
         text = {name: np.array(["storm closes the harbour"], object) for name in ("title", "body")}

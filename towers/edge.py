@@ -27,8 +27,8 @@ class EdgeFunctions(tf.Module):
     `device` (1,) int32, `time_seconds` (1,) int64, to `embedding` (1, D).
 
     `content`: `token_ids`, `padding_mask` (F, L) int32 and `known` (F, 1) float32, 0 for an empty text, where there is
-    a text encoder, and `category` (1,), `tags` (1, T), `language`, `item` (1,) int32, to `embedding` (1, D). F is 2
-    where title and body are read separately, and 1 otherwise.
+    a text encoder, and `category` (1,), `tags` (1, T), `language`, `item` (1,) int32, to `embedding` (1, D) and, with a
+    second stage, `appeal` (1,). F is 2 where title and body are read separately, and 1 otherwise.
 
     `rank`, with a second stage: `user` (1, D), `history` (1, H) and `item` (1, C) int32, which are rows of the table
     `embedding` (R, D), `category` (R,), `tags` (R, T), `appeal` (R,) of R = 1 + H + C rows, of which row 0 is no item;
@@ -120,7 +120,11 @@ class EdgeFunctions(tf.Module):
                 tokens["segment_ids"] = tf.zeros_like(token_ids)
             vectors = encoder(tokens) * known
             inputs["text"] = vectors if self._fields != "separate" else join_vectors(vectors[:1], vectors[1:])
-        return {"embedding": self._kept.content(inputs, training=False)}
+        embedding = self._kept.content(inputs, training=False)
+        ranker: ServedRanker | None = self._kept.ranker
+        if ranker is None:
+            return {"embedding": embedding}
+        return {"embedding": embedding, "appeal": ranker.appeal_of(embedding, inputs["category"])}
 
     def _rank(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         ranker: ServedRanker = self._kept.ranker

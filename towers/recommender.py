@@ -12,6 +12,7 @@ from towers.behaviour import BehaviourTower
 from towers.content import ContentTower
 from towers.edge import EdgeFunctions
 from towers.image import ImageEncoder
+from towers.live_items import LiveItems, gather
 from towers.runtime import tf
 from towers.served_ranker import ServedRanker
 from towers.text import Fields, TextEncoder, encode_fields
@@ -37,7 +38,7 @@ _ITEM = {
 
 
 class Recommender(tf.Module):
-    """Both towers, their vocabularies, the tokeniser and an exact index of N items, as four signatures.
+    """Both towers, their vocabularies, the tokeniser and an exact index of N items, as signatures.
 
     An image is the bytes of a JPEG or PNG file, which are decoded in the graph; "" is none.
     An id, category, language or device that is not known counts as not given. Padding is "" for strings and 0 for
@@ -108,8 +109,10 @@ class Recommender(tf.Module):
         ids = tf.TensorSpec([None, None], tf.string)
         users = tf.function(self.embed_users).get_concrete_function(**_REQUEST)
         items = tf.function(self.embed_items).get_concrete_function(**_ITEM)
-        recommend = tf.function(self.recommend).get_concrete_function(
-            **_REQUEST, exclude_ids=tf.TensorSpec(ids.shape, ids.dtype, name="exclude_ids")
+        asked = {**_REQUEST, "exclude_ids": tf.TensorSpec(ids.shape, ids.dtype, name="exclude_ids")}
+        recommend = tf.function(self.recommend).get_concrete_function(**asked)
+        live = tf.function(self.recommend_live).get_concrete_function(
+            **asked, **LiveItems.specs(self.embeddings.shape[1])
         )
         rank = tf.function(self.rank).get_concrete_function(
             **_REQUEST, candidate_ids=tf.TensorSpec(ids.shape, ids.dtype, name="candidate_ids")
@@ -117,6 +120,7 @@ class Recommender(tf.Module):
         return {
             "serving_default": recommend,
             "recommend": recommend,
+            "recommend_live": live,
             "rank": rank,
             "embed_items": items,
             "embed_users": users,
@@ -168,27 +172,43 @@ class Recommender(tf.Module):
         and 0. With a second stage, what the first one retrieves is ordered by it, and scores are log-odds: of a click,
         or the weighted sum of several tasks'.
         """
-        history_BxH, user_BxD = self._history_and_user(request)
+        return self._recommended(request, None)
+
+    def recommend_live(self, **request: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The same, of the index and of F items that come with the request: articles younger than the index.
+
+        They may stand in the history too. One that the index has as well takes its place. See
+        `towers.live_items.LiveItems` for the inputs.
+        """
+        tags_BxFxW = self.vocabularies["tags"].lookup(request["live_tags"])
+        shape = tf.shape(tags_BxFxW)
+        tags = _first_distinct(tf.reshape(tags_BxFxW, [shape[0] * shape[1], shape[2]]), self._tags)
+        tags_BxFxT = tf.reshape(tags, [shape[0], shape[1], self._tags])
+        return self._recommended(request, LiveItems.of(request, self.vocabularies["category"], tags_BxFxT))
+
+    def _recommended(self, request: dict[str, tf.Tensor], live: LiveItems | None) -> dict[str, tf.Tensor]:
+        history_BxH, user_BxD = self._history_and_user(request, live)
+        hidden = tf.concat([request["history_ids"], request["exclude_ids"]], axis=1)
         scores_BxN = tf.linalg.matmul(user_BxD, self.embeddings, transpose_b=True)
         lowest = scores_BxN.dtype.min
         scores_BxN = tf.where(self.on_offer, scores_BxN, lowest)
-        hidden_BxE = self.index.lookup(tf.concat([request["history_ids"], request["exclude_ids"]], axis=1))
+        hidden_BxE = self.index.lookup(hidden if live is None else tf.concat([hidden, live.ids], axis=1))
         rows_BxE = tf.broadcast_to(tf.range(tf.shape(hidden_BxE)[0])[:, None], tf.shape(hidden_BxE))
         places = tf.stack([tf.reshape(rows_BxE, [-1]), tf.reshape(hidden_BxE, [-1])], axis=1)
         nothing = tf.fill([tf.shape(places)[0]], lowest)
         scores_BxN = tf.tensor_scatter_nd_update(scores_BxN, places, nothing)
+        if live is not None:
+            scores_BxN = tf.concat([scores_BxN, live.scores(user_BxD, hidden)], axis=1)
         if self.ranker is None:
             scores_BxK, best_BxK = tf.math.top_k(scores_BxN, self.top_k)
         else:
             first_BxC, best_BxC = tf.math.top_k(scores_BxN, self.retrieved)
-            judged_BxC = self.ranker.score(self._judge(user_BxD, history_BxH, best_BxC, request))
+            judged_BxC = self.ranker.score(self._judge(user_BxD, history_BxH, best_BxC, request, live))
             scores_BxK, order_BxK = tf.math.top_k(tf.where(first_BxC > lowest, judged_BxC, lowest), self.top_k)
             best_BxK = tf.gather(best_BxC, order_BxK, batch_dims=1)
         found_BxK = scores_BxK > lowest
-        return {
-            "ids": tf.where(found_BxK, tf.gather(self.item_ids, best_BxK), ""),
-            "scores": tf.where(found_BxK, scores_BxK, 0.0),
-        }
+        ids_BxK = gather(self.item_ids, best_BxK, None if live is None else live.ids)
+        return {"ids": tf.where(found_BxK, ids_BxK, ""), "scores": tf.where(found_BxK, scores_BxK, 0.0)}
 
     def rank(self, **request: tf.Tensor) -> dict[str, tf.Tensor]:
         """`scores` (B, C) of `candidate_ids` (B, C), in their order.
@@ -209,19 +229,30 @@ class Recommender(tf.Module):
         }
 
     def _judge(
-        self, user_BxD: tf.Tensor, history_BxH: tf.Tensor, item_BxC: tf.Tensor, request: dict[str, tf.Tensor]
+        self,
+        user_BxD: tf.Tensor,
+        history_BxH: tf.Tensor,
+        item_BxC: tf.Tensor,
+        request: dict[str, tf.Tensor],
+        live: LiveItems | None = None,
     ) -> tf.Tensor:
         assert self.ranker is not None
-        return self.ranker.log_odds(user_BxD, history_BxH, item_BxC, request["time_seconds"], self.embeddings)
+        return self.ranker.log_odds(user_BxD, history_BxH, item_BxC, request["time_seconds"], self.embeddings, live)
 
     def _user(self, request: dict[str, tf.Tensor]) -> tf.Tensor:
         return self._history_and_user(request)[1]
 
-    def _history_and_user(self, request: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        index_BxW = tf.pad(self.index.lookup(request["history_ids"]), [[0, 0], [0, 1]])
+    def _history_and_user(
+        self, request: dict[str, tf.Tensor], live: LiveItems | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        count = self.embeddings.shape[0]
+        ids_BxW = tf.pad(request["history_ids"], [[0, 0], [0, 1]], constant_values="")
+        rows_BxW = self.index.lookup(ids_BxW)
+        if live is not None:
+            rows_BxW = live.rows(ids_BxW, rows_BxW, count)
         # Known events first, in their order; then the last H of them.
-        order_BxW = tf.argsort(tf.cast(index_BxW == 0, tf.int32), axis=1, stable=True)
-        known_Bx1 = tf.reduce_sum(tf.cast(index_BxW > 0, tf.int32), axis=1, keepdims=True)
+        order_BxW = tf.argsort(tf.cast(rows_BxW == 0, tf.int32), axis=1, stable=True)
+        known_Bx1 = tf.reduce_sum(tf.cast(rows_BxW > 0, tf.int32), axis=1, keepdims=True)
         place_BxH = tf.maximum(known_Bx1 - self._history, 0) + tf.range(self._history)
         present_BxH = place_BxH < known_Bx1
         place_BxH = tf.gather(order_BxW, tf.minimum(place_BxH, tf.shape(order_BxW)[1] - 1), batch_dims=1)
@@ -229,11 +260,11 @@ class Recommender(tf.Module):
         def window(values_BxW: tf.Tensor) -> tf.Tensor:
             return tf.gather(tf.pad(values_BxW, [[0, 0], [0, 1]]), place_BxH, batch_dims=1)
 
-        history_BxH = tf.where(present_BxH, tf.gather(index_BxW, place_BxH, batch_dims=1), 0)
+        history_BxH = tf.where(present_BxH, tf.gather(rows_BxW, place_BxH, batch_dims=1), 0)
         kept_BxH = tf.cast(present_BxH, tf.float32)
         user_BxD = self.towers.behaviour(
             {
-                "history": tf.gather(self.embeddings, history_BxH),
+                "history": gather(self.embeddings, history_BxH, None if live is None else live.embeddings),
                 "present": present_BxH,
                 **{name: window(request[f"history_{name}"]) * kept_BxH for name in _SIGNALS},
                 "language": self.vocabularies["language"].lookup(request["language"]),
@@ -248,9 +279,8 @@ class Recommender(tf.Module):
 def _first_distinct(places_BxW: tf.Tensor, count: int) -> tf.Tensor:
     """The first `count` distinct places of each row that are not 0, in their order; (B, count), padded with 0."""
     same_BxWxW = tf.equal(places_BxW[:, :, None], places_BxW[:, None, :])
-    earlier_WxW = tf.linalg.band_part(tf.ones_like(same_BxWxW[0], tf.int32), -1, 0) - tf.eye(
-        tf.shape(places_BxW)[1], dtype=tf.int32
-    )
+    width = tf.shape(places_BxW)[1]
+    earlier_WxW = tf.linalg.band_part(tf.ones([width, width], tf.int32), -1, 0) - tf.eye(width, dtype=tf.int32)
     repeated_BxW = tf.reduce_any(same_BxWxW & tf.cast(earlier_WxW, tf.bool), axis=-1)
     kept_BxW = tf.where(repeated_BxW, 0, places_BxW)
     order_BxW = tf.argsort(tf.cast(tf.equal(kept_BxW, 0), tf.int32), axis=1, stable=True)

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from towers.appeal import ContentAppeal
+from towers.live_items import LiveItems, gather
 from towers.ranker import RankingTower
 from towers.ranking_features import Candidates, RankedItems, ranking_features
 from towers.runtime import tf
@@ -20,6 +22,7 @@ class ServedRanker(tf.Module):
 
     Args:
         tower: The trained tower.
+        content_appeal: The appeal of content that the index does not have.
         category: (N + 1,) int32. Row 0 of every table is no item.
         tags: (N + 1, T) int32.
         appeal, clicks, click_rate: (N + 1,) float32.
@@ -30,6 +33,7 @@ class ServedRanker(tf.Module):
     def __init__(
         self,
         tower: RankingTower,
+        content_appeal: ContentAppeal,
         *,
         category: np.ndarray,
         tags: np.ndarray,
@@ -40,10 +44,11 @@ class ServedRanker(tf.Module):
         retrieve: int,
     ) -> None:
         super().__init__(name="ranker")
-        self._kept = SimpleNamespace(tower=tower)  # out of tf.Module's sight, like the other towers
+        # Out of tf.Module's sight, like the other towers.
+        self._kept = SimpleNamespace(tower=tower, content_appeal=content_appeal)
         self.tasks = tower.tasks
         self.retrieve = retrieve
-        self.weights = [weight.value for weight in tower.weights]
+        self.weights = [weight.value for weight in (*tower.weights, *content_appeal.weights)]
         self.category = tf.Variable(category, trainable=False, dtype=tf.int32, name="category")
         self.tags = tf.Variable(tags, trainable=False, dtype=tf.int32, name="tags")
         self.appeal = tf.Variable(appeal, trainable=False, dtype=tf.float32, name="appeal")
@@ -56,24 +61,62 @@ class ServedRanker(tf.Module):
         """The trained tower."""
         return self._kept.tower
 
+    def appeal_of(self, embedding: tf.Tensor, category: tf.Tensor) -> tf.Tensor:
+        """(...) of items that the index does not have, from embeddings (..., D) and categories (...)."""
+        return self._kept.content_appeal(embedding, category)
+
     def log_odds(
-        self, user_BxD: tf.Tensor, history_BxH: tf.Tensor, item_BxC: tf.Tensor, time_B: tf.Tensor, embeddings: tf.Tensor
+        self,
+        user_BxD: tf.Tensor,
+        history_BxH: tf.Tensor,
+        item_BxC: tf.Tensor,
+        time_B: tf.Tensor,
+        embeddings: tf.Tensor,
+        live: LiveItems | None = None,
     ) -> tf.Tensor:
         """Calibrated log-odds (B, C, tasks) of `item_BxC`, rows of the index, at `time_B` int64 seconds since 1970.
 
         A time of 0 is not known, and no item is fresher than another then.
+
+        Args:
+            live: What rows beyond the index are.
         """
-        published_BxC = tf.gather(self.published_at, item_BxC)
+        published_BxC = gather(self.published_at, item_BxC, None if live is None else live.published_at)
         age_BxC = tf.cast(tf.maximum(time_B[:, None] - published_BxC, 0), tf.float32) / _HOUR
         known_BxC = (published_BxC != 0) & (time_B[:, None] > 0)
-        candidates = Candidates(
-            item_BxC,
-            tf.gather(self.clicks, item_BxC),
-            tf.gather(self.click_rate, item_BxC),
-            tf.where(known_BxC, age_BxC, -1.0),
+        # Of a live item nothing is known yet: no clicks, and the average rate.
+        nothing = None if live is None else tf.zeros(tf.shape(live.ids))
+        clicks_BxC = gather(self.clicks, item_BxC, nothing)
+        click_rate_BxC = gather(self.click_rate, item_BxC, nothing)
+        if live is None:
+            items = RankedItems(tf.convert_to_tensor(embeddings), self.category, self.tags, self.appeal)
+        else:
+            items, history_BxH, item_BxC = self._beside(live, embeddings, history_BxH, item_BxC)
+        age_BxC = tf.where(known_BxC, age_BxC, -1.0)
+        return self.judge(user_BxD, history_BxH, Candidates(item_BxC, clicks_BxC, click_rate_BxC, age_BxC), items)
+
+    def _beside(
+        self, live: LiveItems, embeddings: tf.Tensor, history_BxH: tf.Tensor, item_BxC: tf.Tensor
+    ) -> tuple[RankedItems, tf.Tensor, tf.Tensor]:
+        """A table of the histories and candidates of this batch alone, and their rows in it."""
+        rows_BxW = tf.concat([history_BxH, item_BxC], axis=1)
+        appeal_BxF = self.appeal_of(live.embeddings, live.category)
+
+        def column(table: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
+            found = gather(table, rows_BxW, own)
+            flat = tf.reshape(found, tf.concat([[-1], tf.shape(found)[2:]], axis=0))
+            return tf.concat([tf.zeros_like(flat[:1]), flat], axis=0)
+
+        items = RankedItems(
+            tf.ensure_shape(column(embeddings, live.embeddings), [None, embeddings.shape[1]]),
+            column(self.category, live.category),
+            tf.ensure_shape(column(self.tags, live.tags), [None, self.tags.shape[1]]),
+            column(self.appeal, appeal_BxF),
         )
-        items = RankedItems(tf.convert_to_tensor(embeddings), self.category, self.tags, self.appeal)
-        return self.judge(user_BxD, history_BxH, candidates, items)
+        place_BxW = tf.reshape(1 + tf.range(tf.size(rows_BxW)), tf.shape(rows_BxW))
+        place_BxW = tf.where(rows_BxW > 0, place_BxW, 0)
+        length = history_BxH.shape[1]
+        return items, place_BxW[:, :length], place_BxW[:, length:]
 
     def judge(
         self,

@@ -26,6 +26,10 @@ def quantise(
     ] = None,
     histories: Annotated[int, typer.Option(min=1, help="Real histories to judge on, at most.")] = 500,
     onnx: Annotated[bool, typer.Option(help="Write ONNX files too.")] = True,
+    publish: Annotated[
+        Path | None,
+        typer.Option(metavar="BUNDLES", help="Also make the bundle the next number there, for `belfry edge` to serve."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Convert an exported version to LiteRT and ONNX; what recommends something else is refused."""
@@ -45,5 +49,9 @@ def quantise(
         dataset=Dataset.open(data) if data else None,
         with_onnx=onnx,
         histories=histories,
+        publish_to=publish,
     )
-    show(result, [*table_lines(result), f"written to {out}, see {REPORT}"], as_json=as_json)
+    lines = [*table_lines(result), f"written to {out}, see {REPORT}"]
+    if result["published"]:
+        lines.append(f"published as {result['published']}: belfry edge {publish}")
+    show(result, lines, as_json=as_json)

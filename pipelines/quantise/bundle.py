@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipelines.artefacts import read_json, sha256_of, write_json
+from pipelines.artefacts import atomic_folder, read_json, sha256_of, write_json
+from pipelines.export import versions
 from pipelines.export_gate import EXTRA, GOLDEN, MANIFEST
 from pipelines.quantise.facts import FORMAT, EdgeFacts
 from pipelines.quantise.index import Index, write_items
@@ -38,7 +39,7 @@ def write_bundle(
     write_json(folder / VOCABULARY, words)
     if facts.text is not None:
         (folder / WORDPIECE).write_text("".join(f"{token}\n" for token in facts.text.vocabulary), encoding="utf-8")
-    write_items(folder / ITEMS, index)
+    write_items(folder / ITEMS, index, exact=variant == "float32")
     golden = read_json(version / EXTRA / GOLDEN)
     write_json(folder / GOLDEN, golden | {"tolerance": tolerance})
     source = read_json(version / EXTRA / MANIFEST)
@@ -56,6 +57,14 @@ def write_bundle(
         "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
     }
     write_json(folder / MANIFEST, manifest)
+
+
+def publish(bundle: Path, to: Path) -> Path:
+    """Copy a bundle to the next number below `to`, where `belfry edge` finds it, whole or not at all."""
+    target = to / str(max(versions(to), default=0) + 1)
+    with atomic_folder(target) as draft:
+        shutil.copytree(bundle, draft, dirs_exist_ok=True)
+    return target
 
 
 def size_of(folder: Path) -> int:

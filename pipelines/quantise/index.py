@@ -59,17 +59,22 @@ def float_rows(values: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return values.astype(np.float32) * scale[:, None]
 
 
-def write_items(path: Path, index: Index) -> None:
-    """The index as a device reads it, without row 0."""
+def write_items(path: Path, index: Index, *, exact: bool = False) -> None:
+    """The index as a device reads it, without row 0.
+
+    Args:
+        exact: Embeddings in float32; in int8 otherwise.
+    """
     texts = [each.encode() for each in index.ids]
-    embedding, scale = int8_rows(index.embedding[1:])
+    embedding = {"embedding": index.embedding[1:]}
+    if not exact:
+        embedding = dict(zip(("embedding", "scale"), int8_rows(index.embedding[1:]), strict=True))
     np.savez(
         path,
         allow_pickle=False,
         ids=np.frombuffer(b"".join(texts), np.uint8),
         id_offsets=np.cumsum([0, *map(len, texts)], dtype=np.int64),
-        embedding=embedding,
-        scale=scale,
+        **embedding,
         **{
             name: getattr(index, name)[1:]
             for name in ("on_offer", "category", "tags", "appeal", "clicks", "click_rate", "published_at")

@@ -15,13 +15,15 @@ from pipelines.artefacts import atomic_folder, check_folder, read_json, write_js
 from pipelines.data.dataset import Dataset
 from pipelines.errors import BadInput, Stopped
 from pipelines.export_gate import EXTRA, GOLDEN, MANIFEST
+from pipelines.golden import Answers
 from pipelines.progress import say
 from pipelines.quantise import golden
-from pipelines.quantise.bundle import size_of, write_bundle
+from pipelines.quantise.bundle import publish, size_of, write_bundle
 from pipelines.quantise.compare import Lists, Refused, agreement, compared, content_kept, embeddings
 from pipelines.quantise.convert import KEPT_FLOAT, ONNX, VARIANTS, convert_all, representative_file
 from pipelines.quantise.facts import EdgeFacts
 from pipelines.quantise.freeze import freeze
+from pipelines.quantise.gate import pass_edge_gate
 from pipelines.quantise.histories import REPRESENTATIVE, Histories, item_inputs, real_histories, spread
 from pipelines.quantise.index import Index, float_rows, int8_rows
 from pipelines.quantise.recommend import Recommendations
@@ -46,7 +48,7 @@ class Measure:
     users: np.ndarray
     items: np.ndarray
     requests: list[dict[str, Any]]
-    answers: Any
+    answers: Answers
 
     def recommendations(self, parts: dict[str, Runner], embedding: np.ndarray) -> Recommendations:
         ranking = self.facts.ranking
@@ -65,6 +67,7 @@ def quantise(
     with_onnx: bool = True,
     histories: int = HISTORIES,
     items: int = ITEMS,
+    publish_to: Path | None = None,
 ) -> dict[str, Any]:
     """Write a bundle a variant below `out`, ONNX files, and a table of what each variant is worth.
 
@@ -73,7 +76,8 @@ def quantise(
     Every conversion is compared with the function that it was made from. A variant whose outputs are not finite, that
     differs in float32, or that keeps too little of the first ten recommendations is refused: nothing of it is
     written, and the table says why. Recommendations are those for real histories over what was then on offer, by the
-    converted towers over items in int8.
+    converted towers over items in int8, or in float32 where the variant is. Last, the edge server's own runtime must
+    answer the version's golden requests as the model does: a float32 bundle to 1e-4, like the other float paths.
 
     Args:
         version: `MODELS/NAME/VERSION`, as `belfry export` writes it.
@@ -82,6 +86,7 @@ def quantise(
             near to each other as its error change places there; until the next export it is for those alone.
         dataset: Whose histories are taken; what the model was trained on by default.
         histories, items: How many are looked at, at most.
+        publish_to: Where numbered bundles are, of which the one variant becomes the next.
 
     Raises:
         BadInput: The version, the dataset or a variant cannot be used.
@@ -90,6 +95,10 @@ def quantise(
     unknown = sorted(set(variants) - set(VARIANTS))
     if unknown:
         raise BadInput(f"--variant is {', '.join(VARIANTS)} or all, not {unknown[0]!r}.")
+    if publish_to is not None and len(variants) != 1:
+        raise BadInput("--publish takes one variant: name one with --variant.")
+    if publish_to is not None and publish_to.exists() and not publish_to.is_dir():
+        raise BadInput(f"{publish_to} is not a folder of numbered bundles.")
     replaces = (QUANTISE, REPORT, ONNX, *VARIANTS)
     check_folder(out, replaces=replaces)
     facts = EdgeFacts.read(version)
@@ -117,6 +126,7 @@ def quantise(
         "keep": keep,
         "keep_new": keep_new,
         "variants": {},
+        "published": None,
     }
     with tempfile.TemporaryDirectory() as scratch, atomic_folder(out, replaces=replaces) as draft:
         frozen = Path(scratch) / "frozen"
@@ -134,11 +144,15 @@ def quantise(
             try:
                 if why := reasons[variant]:
                     raise Stopped(why)
-                about, tolerance = _judge(measure, variant, converted / variant, keep, keep_new)
+                about, said = _judge(measure, variant, converted / variant, keep, keep_new)
                 kept = {name: value["mean"] for name, value in about["kept"].items()}
-                write_bundle(draft / variant, version, variant, converted / variant, facts, index, kept, tolerance)
-                about["bytes"] = size_of(draft / variant)
+                tolerance = golden.tolerance(measure.answers, said)
+                bundle = draft / variant
+                write_bundle(bundle, version, variant, converted / variant, facts, index, kept, tolerance)
+                pass_edge_gate(bundle, variant, measure.requests, measure.answers, said, tolerance)
+                about["bytes"] = size_of(bundle)
             except Stopped as refusal:
+                shutil.rmtree(draft / variant, ignore_errors=True)
                 about = (refusal.about if isinstance(refusal, Refused) else {}) | {"refused": str(refusal)}
                 say(f"{variant} is refused: {refusal}")
             result["variants"][variant] = about
@@ -149,6 +163,8 @@ def quantise(
             result[ONNX] = _onnx(measure, converted / ONNX, draft / ONNX, reasons[ONNX])
         write_json(draft / QUANTISE, result)
         (draft / REPORT).write_text(quantise_page(result), encoding="utf-8")
+    if publish_to is not None:
+        result["published"] = str(publish(out / variants[0], publish_to))
     return result
 
 
@@ -210,8 +226,8 @@ def _agree(measure: Measure, name: str, variant: str, run: Runner) -> dict[str, 
 
 def _judge(
     measure: Measure, variant: str, converted: Path, keep: float, keep_new: float
-) -> tuple[dict[str, Any], float | None]:
-    """What a variant is worth, and its tolerance for golden requests; `Stopped` where it is refused."""
+) -> tuple[dict[str, Any], Answers]:
+    """What a variant is worth, and what it says to golden requests; `Stopped` where it is refused."""
     about: dict[str, Any] = {"refused": None, "parts": {}}
     parts: dict[str, Runner] = {}
     for name in measure.functions:
@@ -219,8 +235,10 @@ def _judge(
         parts[name] = litert(path)
         exact = "float32" if name in KEPT_FLOAT.get(variant, ()) else variant
         about["parts"][name] = _part(measure, name, exact, path, parts[name])
-    rows, scale = int8_rows(measure.index.embedding)
-    found = measure.recommendations(parts, float_rows(rows, scale))
+    embedding = measure.index.embedding
+    if variant != "float32":
+        embedding = float_rows(*int8_rows(embedding))
+    found = measure.recommendations(parts, embedding)
     estimates = compared(measure.lists, Lists.of(found, measure.histories), measure.histories.target)
     about["kept"] = {name: estimate.as_dict() for name, estimate in estimates.items()}
     anew = embeddings(parts["content"], measure.inputs["content"])
@@ -231,8 +249,7 @@ def _judge(
     ):
         if value < least:
             raise Refused(f"it keeps {value:.2%} of {what}, and {least:.2%} are asked for.", about)
-    answers = golden.answers(found, measure.facts, measure.requests)
-    return about, golden.tolerance(measure.answers, answers)
+    return about, golden.answers(found, measure.facts, measure.requests)
 
 
 def _onnx(measure: Measure, converted: Path, folder: Path, reason: str | None) -> dict[str, Any]:

@@ -148,6 +148,7 @@ def _shapes(manifest: Manifest) -> dict[str, tuple[_Shapes, _Shapes]]:
         content |= {"known": ((texts, 1), real)}
     found = {_USER: (user, embedding), _CONTENT: (content, embedding)}
     if manifest.ranking is not None:
+        found[_CONTENT] = (content, embedding | {"appeal": ((1,), real)})
         retrieved, tasks = manifest.ranking.retrieve, len(manifest.ranking.tasks)
         rows = 1 + length + retrieved
         ranker: _Shapes = {"user": ((1, width), real), "history": ((1, length), whole), "item": ((1, retrieved), whole)}

@@ -46,7 +46,7 @@ class Catalogue:
         self._place = {item: row for row, item in enumerate(self.added, start=len(items))}
         self._added_ids = list(self.added)
         extra = list(self.added.values())
-        width = items.search.embedding.shape[1]
+        width = items.search.width
         self._vectors = np.stack([each.embedding for each in extra]) if extra else np.zeros((0, width), np.float32)
         self.on_offer = np.concatenate([items.on_offer, np.array([each.on_offer for each in extra], bool)])
         hidden = [items.place[item] for item in {*removed, *self.added} if item in items.place]

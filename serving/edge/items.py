@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from serving.edge.errors import BadBundle
+from serving.edge.float_search import FloatSearch
 from serving.edge.search import ItemSearch
 
 
@@ -30,7 +31,7 @@ class Items:
 
     ids: list[str]
     place: dict[str, int]
-    search: ItemSearch
+    search: ItemSearch | FloatSearch
     on_offer: np.ndarray
     category: np.ndarray
     tags: np.ndarray
@@ -44,7 +45,7 @@ class Items:
 
 
 def read_items(path: Path, *, width: int, tags_kept: int, sizes: dict[str, int]) -> Items:
-    """Read and check `items.npz`.
+    """Read and check `items.npz`: embeddings in int8 with a scale for each row, or in float32.
 
     Args:
         width: D.
@@ -61,12 +62,12 @@ def read_items(path: Path, *, width: int, tags_kept: int, sizes: dict[str, int])
         raise BadBundle(f"{path} is not a file of arrays ({error}).") from None
     if "id_offsets" not in columns or columns["id_offsets"].ndim != 1 or len(columns["id_offsets"]) < 2:
         raise BadBundle(f"{path} has no items.")
-    count = len(columns["id_offsets"]) - 1
+    count, quantised = len(columns["id_offsets"]) - 1, "scale" in columns
     expected: dict[str, tuple[tuple[int, ...], type]] = {
         "ids": ((-1,), np.uint8),
         "id_offsets": ((count + 1,), np.int64),
-        "embedding": ((count, width), np.int8),
-        "scale": ((count,), np.float32),
+        "embedding": ((count, width), np.int8 if quantised else np.float32),
+        **({"scale": ((count,), np.float32)} if quantised else {}),
         "on_offer": ((count,), np.bool_),
         "category": ((count,), np.int32),
         "tags": ((count, tags_kept), np.int32),
@@ -82,16 +83,17 @@ def read_items(path: Path, *, width: int, tags_kept: int, sizes: dict[str, int])
                 f"{path} has a column {name} of {column.dtype} {column.shape}, where the manifest and the number of "
                 f"ids imply {np.dtype(kind)} {shape}."
             )
-    for name in ("scale", "appeal", "clicks", "click_rate"):
-        if not np.isfinite(columns[name]).all():
+    for name in ("embedding", "scale", "appeal", "clicks", "click_rate"):
+        if name in columns and not np.isfinite(columns[name]).all():
             raise BadBundle(f"{path} has values in {name} that are no numbers.")
     for name, size in sizes.items():
         if columns[name].min() < 0 or columns[name].max() > size:
             raise BadBundle(f"{path} has a {name} that the vocabulary does not.")
-    if (columns["scale"] < 0).any():
+    if quantised and (columns["scale"] < 0).any():
         raise BadBundle(f"{path} has a scale below 0.")
     ids = _ids(path, columns["ids"], columns["id_offsets"])
-    search = ItemSearch(columns.pop("embedding"), columns["scale"])
+    embedding = columns.pop("embedding")
+    search = ItemSearch(embedding, columns["scale"]) if quantised else FloatSearch(embedding)
     rest = ("on_offer", "category", "tags", "appeal", "clicks", "click_rate", "published_at")
     return Items(ids, {item: row for row, item in enumerate(ids)}, search, *(columns[name] for name in rest))
 

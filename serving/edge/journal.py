@@ -48,7 +48,7 @@ class Entry:
     put_on: str = ""
     encoded_by: str = ""
     embedding: np.ndarray | None = None
-    appeal: float | None = None
+    appeal: float = 0.0
     on_offer: bool = True
 
 
@@ -125,7 +125,7 @@ class Journal:
             self.rewrite(self.entries)
 
 
-def re_encoded(entry: Entry, by: str, embedding: np.ndarray, appeal: float | None) -> Entry:
+def re_encoded(entry: Entry, by: str, embedding: np.ndarray, appeal: float) -> Entry:
     """The same change with what another bundle's model makes of it."""
     return replace(entry, encoded_by=by, embedding=embedding, appeal=appeal)
 
@@ -156,6 +156,6 @@ def _entry(value: dict[str, Any]) -> Entry:
         value["put_on"],
         value.get("encoded_by", ""),
         embedding,
-        value.get("appeal"),
+        float(value.get("appeal", 0.0)),
         value["on_offer"],
     )

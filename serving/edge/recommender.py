@@ -53,7 +53,6 @@ class EdgeRecommender:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self._journal = Journal(None) if journal is None else journal
         self._changing = threading.Lock()
-        self._average_appeal = _average(self.bundle)
         self._catalogue = Catalogue(self.bundle.items, {})
         self._try()
         self._catalogue = self._replayed()
@@ -249,8 +248,8 @@ class EdgeRecommender:
         )
         return {name: judged[name][0, : len(candidates)] for name in ("log_odds", "score")}
 
-    def _encoded(self, item: str, article: Article) -> tuple[np.ndarray, float | None]:
-        """Embedding (D,) and, where the content model tells it, appeal."""
+    def _encoded(self, item: str, article: Article) -> tuple[np.ndarray, float]:
+        """Embedding (D,) and, with a second stage, appeal."""
         inputs = {
             "category": self._index("category", article.category),
             "tags": self._tags(article)[None],
@@ -267,13 +266,12 @@ class EdgeRecommender:
         embedding = found["embedding"][0].astype(np.float32)
         if not np.isfinite(embedding).all():
             raise BadRequest("The model makes no numbers of this article.")
-        return embedding, float(found["appeal"][0]) if "appeal" in found else None
+        return embedding, float(found["appeal"][0]) if "appeal" in found else 0.0
 
     def _added(self, entry: Entry, embedding: np.ndarray) -> Added:
         article = entry.article or Article()
         category = int(self._index("category", article.category)[0])
-        appeal = self._average_appeal if entry.appeal is None else entry.appeal
-        return Added(embedding, category, self._tags(article), appeal, article.published_at, entry.on_offer)
+        return Added(embedding, category, self._tags(article), entry.appeal, article.published_at, entry.on_offer)
 
     def _index(self, name: str, value: str) -> np.ndarray:
         return np.array([self.bundle.vocabularies[name].get(value, 0)], np.int32)
@@ -325,11 +323,6 @@ def _texts(fields: str, article: Article) -> list[str]:
     if fields == "joined":
         return [join_fields(article.title, article.body)]
     return [strip(article.title), strip(article.body)][: 2 if fields == "separate" else 1]
-
-
-def _average(bundle: Bundle) -> float:
-    """Appeal of an article of which the content model does not tell it: as the others'."""
-    return float(bundle.items.appeal.mean())
 
 
 def _without(catalogue: Catalogue, item: str) -> Catalogue:

@@ -31,11 +31,11 @@ class ItemSearch:
         from ai_edge_litert.interpreter import Interpreter
 
         self._scale = scale
-        count, self._width = embedding.shape
+        count, self.width = (int(size) for size in embedding.shape)
         content, start = _product(np.pad(embedding, [(0, 0), (0, _MARGIN)]))
         # The rows are seen where they lie in the model.
-        rows = np.frombuffer(content, np.int8, count * (self._width + _MARGIN), start)
-        self.embedding: np.ndarray = rows.reshape(count, -1)[:, : self._width]
+        rows = np.frombuffer(content, np.int8, count * (self.width + _MARGIN), start)
+        self.embedding: np.ndarray = rows.reshape(count, -1)[:, : self.width]
         self._interpreter = Interpreter(model_content=content, num_threads=1)
         self._interpreter.allocate_tensors()
         self._lock = threading.Lock()
@@ -77,9 +77,9 @@ class ItemSearch:
         # LiteRT's 256 steps reach from the least to the largest coordinate. Two more, on which no item depends, make
         # that a little wider than the user's: none is cut off, and a step is at most 2 / 255 of the larger one.
         reach = np.abs(user).max(initial=0.0) * np.float32(1.01)
-        wide = np.zeros((1, self._width + _MARGIN), np.float32)
-        wide[0, : self._width] = user
-        wide[0, self._width : self._width + 2] = reach, -reach
+        wide = np.zeros((1, self.width + _MARGIN), np.float32)
+        wide[0, : self.width] = user
+        wide[0, self.width : self.width + 2] = reach, -reach
         with self._lock:
             self._interpreter.set_tensor(0, wide)
             self._interpreter.invoke()

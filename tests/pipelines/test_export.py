@@ -34,7 +34,7 @@ def test_a_version_is_published_whole(model_folder: Path) -> None:
     assert (model_folder / "1" / "saved_model.pb").exists()
 
 
-def test_signatures_are_the_four_of_the_design(model_folder: Path) -> None:
+def test_signatures_are_those_of_the_design_and_one_for_live_items(model_folder: Path) -> None:
     code = (
         "import json, sys, tensorflow as tf\n"
         "from serving.model_server.text_ops import register_text_ops\n"
@@ -52,9 +52,11 @@ def test_signatures_are_the_four_of_the_design(model_folder: Path) -> None:
     history = ["device", "history_age_seconds", "history_dwell_seconds", "history_ids", "history_scroll_depth"]
     history += ["language", "time_seconds"]
     recommend = [sorted([*history, "exclude_ids"]), ["ids", "scores"]]
+    live = ["live_category", "live_embeddings", "live_ids", "live_published_seconds", "live_tags"]
     assert json.loads(found.stdout) == {
         "recommend": recommend,
         "serving_default": recommend,
+        "recommend_live": [sorted([*recommend[0], *live]), ["ids", "scores"]],
         "rank": [sorted([*history, "candidate_ids"]), ["scores"]],
         "embed_items": [["body", "category", "image", "item_id", "language", "tags", "title"], ["embedding"]],
         "embed_users": [history, ["embedding"]],

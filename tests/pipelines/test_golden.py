@@ -98,7 +98,7 @@ def test_the_warm_up_is_what_the_server_takes(model_folder: Path, tmp_path: Path
                 signatures.add(request.model_spec.signature_name)
                 request.model_spec.name = served.model
                 assert PredictionServiceStub(channel).Predict(request, timeout=30).outputs
-    assert signatures == {"recommend", "rank", "embed_users", "embed_items"}
+    assert signatures == {"recommend", "recommend_live", "rank", "embed_users", "embed_items"}
 
 
 @pytest.mark.parametrize("way", ["Python", "SavedModel", "REST", "gRPC"])

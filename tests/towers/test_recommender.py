@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from towers.appeal import ContentAppeal
 from towers.behaviour import BehaviourTower
 from towers.content import ContentTower
 from towers.ranker import RankingTower
@@ -48,7 +49,7 @@ def served(tiny_preset: str) -> Recommender:
     )
 
 
-def request(history: list[list[str]], languages: list[str], **extra: list[list[str]]) -> dict[str, tf.Tensor]:
+def asked(history: list[list[str]], languages: list[str], **extra: list[list[str]]) -> dict[str, tf.Tensor]:
     width = max(len(row) for row in history)
     padded = [row + [""] * (width - len(row)) for row in history]
     shape = (len(history), width)
@@ -74,7 +75,7 @@ def numpy(answer: dict[str, tf.Tensor]) -> dict[str, Any]:
 
 
 def test_the_best_items_are_recommended_without_history_and_exclusions(served: Recommender) -> None:
-    given = request([["i01", "i02"], []], ["en", ""], exclude_ids=[["i03", ""], ["", "nobody knows this"]])
+    given = asked([["i01", "i02"], []], ["en", ""], exclude_ids=[["i03", ""], ["", "nobody knows this"]])
     found = numpy(served.recommend(**given))
     user = served.embed_users(**{k: v for k, v in given.items() if k != "exclude_ids"})["embedding"].numpy()
     scores = user @ served.embeddings.numpy()[1:].T
@@ -86,25 +87,25 @@ def test_the_best_items_are_recommended_without_history_and_exclusions(served: R
 
 
 def test_what_is_not_on_offer_still_counts_in_histories_and_can_be_ranked(served: Recommender) -> None:
-    with_it, without = (numpy(served.embed_users(**request([history], ["en"]))) for history in (["i19"], []))
+    with_it, without = (numpy(served.embed_users(**asked([history], ["en"]))) for history in (["i19"], []))
     assert np.abs(with_it["embedding"] - without["embedding"]).max() > 0.1
-    ranked = numpy(served.rank(**request([["i01"]], ["en"]), candidate_ids=tf.constant([["i19"]])))["scores"]
+    ranked = numpy(served.rank(**asked([["i01"]], ["en"]), candidate_ids=tf.constant([["i19"]])))["scores"]
     assert abs(ranked[0, 0]) > 0
-    everything = numpy(served.recommend(**request([[]], ["en"], exclude_ids=[ITEMS[:13]])))["ids"][0]
+    everything = numpy(served.recommend(**asked([[]], ["en"], exclude_ids=[ITEMS[:13]])))["ids"][0]
     assert b"i18" in everything
     assert b"i19" not in everything
 
 
 def test_among_equal_scores_the_smaller_id_comes_first(served: Recommender) -> None:
     hidden = [each for each in ITEMS if each not in ("i06", "i07")]
-    found = numpy(served.recommend(**request([[]], [""], exclude_ids=[hidden])))
+    found = numpy(served.recommend(**asked([[]], [""], exclude_ids=[hidden])))
     assert found["ids"][0].tolist() == [b"i06", b"i07", *[b""] * 6]
     assert found["scores"][0, 0] == found["scores"][0, 1]
     np.testing.assert_array_equal(found["scores"][0, 2:], 0)
 
 
 def test_rank_scores_candidates_in_their_order(served: Recommender) -> None:
-    given = request([["i01", "i02"]], ["de"])
+    given = asked([["i01", "i02"]], ["de"])
     user = served.embed_users(**given)["embedding"].numpy()[0]
     candidates = ["i09", "", "no such item", "i00"]
     found = numpy(served.rank(**given, candidate_ids=tf.constant([candidates])))["scores"][0]
@@ -113,8 +114,8 @@ def test_rank_scores_candidates_in_their_order(served: Recommender) -> None:
 
 
 def test_padding_and_unknown_ids_may_stand_anywhere(served: Recommender) -> None:
-    plain = numpy(served.embed_users(**request([["i01", "i02"]], ["en"])))
-    spread = request([["", "i01", "no such item", "i02", ""]], ["en"])
+    plain = numpy(served.embed_users(**asked([["i01", "i02"]], ["en"])))
+    spread = asked([["", "i01", "no such item", "i02", ""]], ["en"])
     ages = np.array([[0, 7200, 9e9, 3600, 0]], np.float32)
     spread |= {"history_age_seconds": tf.constant(ages), "history_dwell_seconds": tf.constant([[0, 10, 99, 10.0, 0]])}
     spread |= {"history_scroll_depth": tf.constant([[0, 0.5, 0.9, 0.5, 0]])}
@@ -122,7 +123,7 @@ def test_padding_and_unknown_ids_may_stand_anywhere(served: Recommender) -> None
 
 
 def test_only_the_last_events_of_a_long_history_count(served: Recommender) -> None:
-    given = request([ITEMS[:9]], ["en"])
+    given = asked([ITEMS[:9]], ["en"])
     tail = {name: value[:, -HISTORY:] if name.startswith("history") else value for name, value in given.items()}
     long, short = (numpy(served.embed_users(**each))["embedding"] for each in (given, tail))
     np.testing.assert_allclose(long, short, atol=1e-6)
@@ -132,14 +133,14 @@ def test_only_the_last_events_of_a_long_history_count(served: Recommender) -> No
 
 
 def test_a_row_does_not_depend_on_its_batch(served: Recommender) -> None:
-    together = numpy(served.embed_users(**request([["i01", "i02", "i03"], ["i04"], []], ["en", "de", ""])))["embedding"]
+    together = numpy(served.embed_users(**asked([["i01", "i02", "i03"], ["i04"], []], ["en", "de", ""])))["embedding"]
     for row, (history, language) in enumerate([(["i01", "i02", "i03"], "en"), (["i04"], "de"), ([], "")]):
-        alone = numpy(served.embed_users(**request([history], [language])))["embedding"]
+        alone = numpy(served.embed_users(**asked([history], [language])))["embedding"]
         np.testing.assert_allclose(together[row], alone[0], atol=1e-5)
 
 
 def test_device_and_time_count_where_they_are_known(served: Recommender) -> None:
-    given = request([["i01", "i02"]], ["en"])
+    given = asked([["i01", "i02"]], ["en"])
 
     def embedding(**changes: tf.Tensor) -> Any:
         return numpy(served.embed_users(**given | changes))["embedding"][0]
@@ -203,11 +204,16 @@ def two_stage(served: Recommender) -> Recommender:
         weight.assign(rng.normal(scale=0.3, size=weight.shape))
     tower.calibrate([0.5, 1.0], [-1.0, 0.0])
     rows = len(ITEMS) + 1
+    category = np.arange(rows) % 3
+    appeal = ContentAppeal(WIDTH, categories=2)
+    appeal.build()
+    appeal.assign(rng.normal(size=WIDTH + 3))
     ranker = ServedRanker(
         tower,
-        category=np.arange(rows) % 3,
-        tags=np.arange(rows)[:, None] % 2,
-        appeal=rng.normal(size=rows),
+        appeal,
+        category=category,
+        tags=np.stack([np.arange(rows) % 2, np.zeros(rows)], axis=1),
+        appeal=appeal(served.embeddings, category),
         clicks=np.zeros(rows),
         click_rate=np.zeros(rows),
         published_at=np.arange(rows) * 3600,
@@ -230,7 +236,7 @@ def two_stage(served: Recommender) -> Recommender:
 
 
 def test_the_second_stage_orders_what_the_first_retrieves(served: Recommender, two_stage: Recommender) -> None:
-    given = request([["i01", "i02"], []], ["en", ""], exclude_ids=[["i03", ""], ["", "i00"]])
+    given = asked([["i01", "i02"], []], ["en", ""], exclude_ids=[["i03", ""], ["", "i00"]])
     given["time_seconds"] = tf.constant([90_000, 0], tf.int64)
     found, first = numpy(two_stage.recommend(**given)), numpy(served.recommend(**given))
     retrieved = first["ids"][:, :6]
@@ -243,7 +249,7 @@ def test_the_second_stage_orders_what_the_first_retrieves(served: Recommender, t
 
 
 def test_rank_gives_a_probability_for_every_task(two_stage: Recommender) -> None:
-    given = request([["i01", "i02"]], ["de"])
+    given = asked([["i01", "i02"]], ["de"])
     candidates = ["i09", "", "no such item", "i00", "i19"]
     found = numpy(two_stage.rank(**given, candidate_ids=tf.constant([candidates])))
     assert sorted(found) == ["click", "read", "scores"]
@@ -254,7 +260,7 @@ def test_rank_gives_a_probability_for_every_task(two_stage: Recommender) -> None
 
 
 def test_freshness_counts_only_where_the_time_is_known(two_stage: Recommender) -> None:
-    given = request([["i01"], ["i01"], ["i01"]], ["de"] * 3)
+    given = asked([["i01"], ["i01"], ["i01"]], ["de"] * 3)
     given["time_seconds"] = tf.constant([0, 80_000, 800_000], tf.int64)
     scores = numpy(two_stage.rank(**given, candidate_ids=tf.constant([["i05", "i06"]] * 3)))["scores"]
     assert len({round(float(row[0]), 4) for row in scores}) == 3
@@ -265,3 +271,61 @@ def test_tags_count_as_they_do_in_training() -> None:
     assert _first_distinct(given, 2).numpy().tolist() == [[3, 2], [0, 0], [4, 1]]
     assert _first_distinct(given, 4).numpy().tolist() == [[3, 2, 5, 0], [0, 0, 0, 0], [4, 1, 2, 9]]
     assert _first_distinct(given[:, :1], 2).numpy().tolist() == [[0, 0], [0, 0], [4, 0]]
+
+
+def live(served: Recommender, rows: list[list[int]], ids: list[list[str]] | None = None) -> dict[str, tf.Tensor]:
+    """Items of the index as if they came with the request; 0 is padding."""
+    names = [[ITEMS[row - 1] if row else "" for row in each] for each in rows] if ids is None else ids
+    words = {0: "", 1: "food", 2: "weather"}
+    return {
+        "live_ids": tf.constant(names, tf.string, [len(rows), len(rows[0])]),
+        "live_embeddings": tf.gather(served.embeddings, tf.constant(rows, tf.int32, [len(rows), len(rows[0])])),
+        "live_category": tf.constant(
+            [[words[row % 3] for row in each] for each in rows], tf.string, [len(rows), len(rows[0])]
+        ),
+        "live_tags": tf.constant(
+            [[["nobody knows this", "rain" * (row % 2)] for row in each] for each in rows],
+            tf.string,
+            [len(rows), len(rows[0]), 2],
+        ),
+        "live_published_seconds": tf.constant(
+            [[row * 3600 for row in each] for each in rows], tf.int64, [len(rows), len(rows[0])]
+        ),
+    }
+
+
+@pytest.mark.parametrize("stages", ["served", "two_stage"])
+@pytest.mark.parametrize("rows", [[[], []], [[0, 0], [0, 0]], [[2, 6, 20], [5, 0, 13]]])
+def test_what_comes_with_the_request_counts_like_what_is_in_the_index(
+    stages: str, rows: list[list[int]], request: pytest.FixtureRequest
+) -> None:
+    model: Recommender = request.getfixturevalue(stages)
+    histories = [["i01", "nobody", "i05", "i02", "i03", "i04"], ["i04"]]
+    given = asked(histories, ["en", ""], exclude_ids=[["i03", ""], ["", "i12"]])
+    given["time_seconds"] = tf.constant([90_000, 0], tf.int64)
+    expected, found = numpy(model.recommend(**given)), numpy(model.recommend_live(**given, **live(model, rows)))
+    np.testing.assert_allclose(found["scores"], expected["scores"], rtol=1e-5, atol=1e-5)
+    if rows[0][:1] != [2]:
+        np.testing.assert_array_equal(found["ids"], expected["ids"])
+        return
+    # i19 is not on offer in the index, but it comes with the first request.
+    assert set(expected["ids"][1]) == set(found["ids"][1])
+
+
+@pytest.mark.parametrize("stages", ["served", "two_stage"])
+def test_an_article_younger_than_the_index_is_recommended_and_read(stages: str, request: pytest.FixtureRequest) -> None:
+    model: Recommender = request.getfixturevalue(stages)
+    given = asked([["i01"]] * 3, ["en"] * 3, exclude_ids=[[""], ["new"], [""]])
+    user = model.embed_users(**{k: v for k, v in given.items() if k != "exclude_ids"})["embedding"]
+    fresh = live(model, [[3]] * 3, [["new"]] * 3)
+    fresh["live_embeddings"] = 3 * user[:, None]
+    found = numpy(model.recommend_live(**given, **fresh))
+    assert b"new" in found["ids"][0]
+    assert b"new" not in found["ids"][1]
+    if stages == "served":
+        assert found["ids"][0, 0] == b"new"
+    read = asked([["i01", "new"]], ["en"], exclude_ids=[[""]])
+    one = {name: value[:1] for name, value in fresh.items()}
+    after = numpy(model.recommend_live(**read, **one))
+    assert b"new" not in after["ids"]
+    assert np.abs(after["scores"] - numpy(model.recommend(**read))["scores"]).max() > 1e-3

@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.edge_bundle import write_bundle
 from serving.edge.recommender import EdgeRecommender
+from towers.appeal import ContentAppeal
 from towers.behaviour import BehaviourTower
 from towers.content import ContentTower
 from towers.ranker import RankingTower
@@ -42,8 +43,12 @@ def make_served(preset: str, *, ranked: bool, seed: int) -> Recommender:
     embeddings[7] = embeddings[6]
     category = np.r_[0, rng.integers(0, 4, COUNT)]
     tags = np.concatenate([np.zeros((1, TAGS), int), rng.integers(0, 5, (COUNT, TAGS))])
+    appeal = ContentAppeal(WIDTH, categories=3)
+    appeal.build()
+    appeal.assign(rng.normal(size=WIDTH + 4))
     ranker = ServedRanker(
         tower,
+        appeal,
         category=category,
         tags=tags,
         appeal=np.r_[0, rng.normal(size=COUNT)],

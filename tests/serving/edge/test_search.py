@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.edge.float_search import FloatSearch
 from serving.edge.search import ItemSearch
 
 
@@ -81,3 +82,19 @@ def test_blocks_have_no_seams(count: int) -> None:
     user = np.ones(8, np.float32)
     search = ItemSearch(embedding, np.ones(count, np.float32))
     np.testing.assert_array_equal(search.scores(user, np.arange(count)), plain(embedding, np.ones(count), user))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000), count=st.integers(1, 700), wanted=st.integers(1, 50), level=st.sampled_from([1, 99])
+)
+def test_the_best_in_float_are_those_of_a_search_in_float64(seed: int, count: int, wanted: int, level: int) -> None:
+    rng = np.random.default_rng(seed)
+    embedding = rng.integers(-level, level + 1, (count, 9)).astype(np.float32)
+    user, on_offer = rng.normal(size=9).astype(np.float32), rng.random(count) < 0.8
+    search = FloatSearch(embedding)
+    rows, scores = search.best(user, on_offer, wanted)
+    allowed = np.flatnonzero(on_offer)
+    expected = plain(embedding, np.ones(count), user)[allowed]
+    assert best(scores, rows, wanted) == best(expected, allowed, wanted)
+    np.testing.assert_array_equal(search.vectors(rows), embedding[rows])
