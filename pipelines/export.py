@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare_for
 from pipelines.progress import say
 from pipelines.quantise.facts import EDGE, add_edge
+from pipelines.recipe.model import IndexKind
 from pipelines.run import Run
 from pipelines.second_stage import TwoStageRanker
 from pipelines.trained import first_stage, second_stage
 from pipelines.vocabulary import TAGS
 
 
-def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
+def export(run: Run, to: Path, dataset: Dataset | None = None, *, index: IndexKind | None = None) -> Path:
     """Write the next version under `to` and return its folder.
 
     The file is loaded again by a fresh process that knows neither Keras nor Belfry, and its answers to real histories
@@ -37,13 +39,19 @@ def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
     Args:
         to: The model's folder, `MODELS/NAME`; versions are its numbered subfolders.
         dataset: Whose items are recommended; the run's own by default.
+        index: Instead of the recipe's. With `scann` the answers are approximate: the exact index's first ten must be
+            found by the share `export.least_recall`, and only a server that has the package's ops can load the version.
 
     Raises:
-        BadInput: `to` is a file, or there is no item to recommend.
+        BadInput: `to` is a file, there is no item to recommend, or scann is asked for and not installed.
     """
     to = Path(to)
     if to.exists() and not to.is_dir():
         raise BadInput(f"{to} is not a folder: give a model's folder such as models/news.")
+    approximate = (index or run.recipe.export.index) == "scann"
+    if approximate and importlib.util.find_spec("scann") is None:
+        raise BadInput("scann is not installed: `pip install 'belfry[scann]'`, or export with the exact index.")
+    needs = ("scann",) if approximate else ()
     data = dataset or run.training_data()
     prepared = prepare_for(run, data)
     catalogue = prepared.catalogue
@@ -54,7 +62,7 @@ def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
     on_offer = prepared.on_offer_now()
     if not on_offer.any():
         raise BadInput(f"{data.folder} has no item on offer: all are removed or not yet published.")
-    module = recommender(run, prepared, first, second, on_offer)
+    module = recommender(run, prepared, first, second, on_offer, approximate=approximate)
     edge = add_edge(run, module)
     version = to / str(max(versions(to), default=0) + 1)
     from towers.runtime import tf
@@ -65,11 +73,12 @@ def export(run: Run, to: Path, dataset: Dataset | None = None) -> Path:
         asked = (prepared, first, second, run.vocabulary, on_offer, module.top_k)
         expected = python_answers(requests, *asked)
         say(f"comparing the saved model and the model server with the Python model, on {len(requests)} golden requests")
-        answers = check(draft, *asked, questions_of(requests))
-        ways = pass_gate(draft, requests, expected, answers)
+        answers = check(draft, *asked, questions_of(requests), needs)
+        least_recall = run.recipe.export.least_recall if approximate else None
+        expected, ways = pass_gate(draft, requests, expected, answers, least_recall)
         (draft / EXTRA).mkdir()
         write_json(draft / EXTRA / EDGE, edge.model_dump(mode="json"))
-        write_extra(draft, run, requests, expected, ways, data.fingerprint(), first.items.shape[1])
+        write_extra(draft, run, requests, expected, ways, data.fingerprint(), first.items.shape[1], needs)
     return version
 
 
@@ -81,7 +90,13 @@ def versions(folder: Path) -> list[int]:
 
 
 def recommender(
-    run: Run, data: Prepared, first: ModelRanker, second: TwoStageRanker | None, on_offer: np.ndarray
+    run: Run,
+    data: Prepared,
+    first: ModelRanker,
+    second: TwoStageRanker | None,
+    on_offer: np.ndarray,
+    *,
+    approximate: bool = False,
 ) -> Any:
     """The `towers.recommender.Recommender` of a run; `on_offer` (N,) bool is what it recommends of the catalogue."""
     from towers.recommender import Recommender
@@ -107,6 +122,7 @@ def recommender(
         history=run.recipe.features.history,
         top_k=run.recipe.export.top_k,
         ranker=None if second is None else _served_ranker(second, data),
+        approximate=approximate,
     )
 
 

@@ -50,6 +50,15 @@ class Answers:
                     return f"request {row} has {item!r} at place {place + 1} where {mine!r} belongs"
         return None
 
+    def recall(self, other: Answers, first: int = 10) -> float:
+        """The share of these first items that another answer has among its own, over all requests."""
+        kept = wanted = 0
+        for own, ids in zip(self.ids, other.ids, strict=True):
+            best = {item for item in own[:first] if item}
+            wanted += len(best)
+            kept += len(best & set(ids[:first]))
+        return kept / max(1, wanted)
+
 
 def golden_requests(data: Prepared, words: Vocabulary, on_offer: np.ndarray, *, seed: int = 0) -> list[dict[str, Any]]:
     """Requests for `recommend`, a row each as REST takes them: real histories, and what is odd about requests.

@@ -1,6 +1,7 @@
 """Answers questions with a SavedModel, in a process that has nothing but TensorFlow and TF.Text, as a server has.
 
-Run as a file, never imported: `python -I reload.py MODEL ASKED.npz ANSWERS.npz`. The questions are arrays named
+Run as a file, never imported: `python -I reload.py MODEL ASKED.npz ANSWERS.npz [scann]`, which names a package whose
+ops are allowed beside those. The questions are arrays named
 `signature/input`, or `signature@number/input` where a signature is asked several times, the answers arrays named
 likewise by output. It fails if the model needs Keras, Belfry, or an op that a stock TensorFlow Serving does not link.
 """
@@ -26,18 +27,26 @@ def _ops(model_folder: str) -> dict[str, bool]:
     return {name: op_def_registry.get(name) is not None for name in {node.op for node in nodes} - functions}
 
 
-def main(model_folder: str, asked_file: str, answers_file: str) -> None:
+def _load_ops(package: str, pattern: str) -> None:
+    """The ops without the package, which would import Keras."""
+    import tensorflow as tf
+
+    spec = importlib.util.find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    for library in sorted(Path(next(iter(folders or ["."]))).glob(pattern)):
+        tf.load_op_library(str(library))
+
+
+def main(model_folder: str, asked_file: str, answers_file: str, *packages: str) -> None:
     # TensorFlow imports an installed Keras by itself. Hidden like this, every use of it fails.
     for hidden in ("keras", "tf_keras", "keras_hub", "towers", "pipelines", "serving"):
         sys.modules[hidden] = None  # type: ignore[assignment]
     import numpy as np
     import tensorflow as tf
 
-    spec = importlib.util.find_spec("tensorflow_text")
-    folders = spec.submodule_search_locations if spec else None
-    # The ops without the package, which would import Keras.
-    for library in sorted(Path(next(iter(folders or ["."]))).glob("python/*/_*.so")):
-        tf.load_op_library(str(library))
+    _load_ops("tensorflow_text", "python/*/_*.so")
+    for package in packages:
+        _load_ops(package, "*_ops/cc/_*.so")
     foreign = sorted(name for name, known in _ops(model_folder).items() if not known or name in _IN_PYTHON)
     if foreign:
         raise SystemExit(f"ops that stock TensorFlow Serving cannot run: {', '.join(foreign)}")

@@ -13,6 +13,7 @@ from towers.content import ContentTower
 from towers.edge import EdgeFunctions
 from towers.image import ImageEncoder
 from towers.live_items import LiveItems, gather
+from towers.retrieval import ExactIndex, ScannIndex
 from towers.runtime import tf
 from towers.served_ranker import ServedRanker
 from towers.text import Fields, TextEncoder, encode_fields
@@ -38,7 +39,7 @@ _ITEM = {
 
 
 class Recommender(tf.Module):
-    """Both towers, their vocabularies, the tokeniser and an exact index of N items, as signatures.
+    """Both towers, their vocabularies, the tokeniser and an index of N items, as signatures.
 
     An image is the bytes of a JPEG or PNG file, which are decoded in the graph; "" is none.
     An id, category, language or device that is not known counts as not given. Padding is "" for strings and 0 for
@@ -58,6 +59,7 @@ class Recommender(tf.Module):
         history: H, events used.
         top_k: K, items that `recommend` returns; fewer where the catalogue is smaller.
         ranker: The second stage, where there is one.
+        approximate: Whether ScaNN finds the candidates instead of an exact index.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Recommender(tf.Module):
         history: int,
         top_k: int,
         ranker: ServedRanker | None = None,
+        approximate: bool = False,
     ) -> None:
         super().__init__(name="recommender")
         if len(item_ids) != len(embeddings) or not len(item_ids):
@@ -100,6 +103,9 @@ class Recommender(tf.Module):
         # Row 0 is no item.
         self.on_offer = tf.Variable([False, *on_offer], trainable=False, name="on_offer")
         self.item_ids = tf.Variable(["", *item_ids], trainable=False, name="item_ids")
+        self.retrieval: ExactIndex | ScannIndex = ExactIndex(self.embeddings, self.on_offer)
+        if approximate:
+            self.retrieval = ScannIndex(embeddings, np.asarray(on_offer, bool), self.retrieved or self.top_k)
         self.index = _table(item_ids)
         vocabularies = {"item": items, "category": categories, "tags": tags, "language": languages, "device": devices}
         self.vocabularies = {name: _table(values) for name, values in vocabularies.items()}
@@ -189,20 +195,20 @@ class Recommender(tf.Module):
     def _recommended(self, request: dict[str, tf.Tensor], live: LiveItems | None) -> dict[str, tf.Tensor]:
         history_BxH, user_BxD = self._history_and_user(request, live)
         hidden = tf.concat([request["history_ids"], request["exclude_ids"]], axis=1)
-        scores_BxN = tf.linalg.matmul(user_BxD, self.embeddings, transpose_b=True)
-        lowest = scores_BxN.dtype.min
-        scores_BxN = tf.where(self.on_offer, scores_BxN, lowest)
-        hidden_BxE = self.index.lookup(hidden if live is None else tf.concat([hidden, live.ids], axis=1))
-        rows_BxE = tf.broadcast_to(tf.range(tf.shape(hidden_BxE)[0])[:, None], tf.shape(hidden_BxE))
-        places = tf.stack([tf.reshape(rows_BxE, [-1]), tf.reshape(hidden_BxE, [-1])], axis=1)
-        nothing = tf.fill([tf.shape(places)[0]], lowest)
-        scores_BxN = tf.tensor_scatter_nd_update(scores_BxN, places, nothing)
+        index_hides = hidden if live is None else tf.concat([hidden, live.ids], axis=1)
+        scores_BxM, rows_BxM = self.retrieval(user_BxD, self.index.lookup(index_hides))
+        lowest = scores_BxM.dtype.min
         if live is not None:
-            scores_BxN = tf.concat([scores_BxN, live.scores(user_BxD, hidden)], axis=1)
-        if self.ranker is None:
-            scores_BxK, best_BxK = tf.math.top_k(scores_BxN, self.top_k)
-        else:
-            first_BxC, best_BxC = tf.math.top_k(scores_BxN, self.retrieved)
+            live_BxF = live.scores(user_BxD, hidden)
+            scores_BxM = tf.concat([scores_BxM, live_BxF], axis=1)
+            if rows_BxM is not None:
+                rows_F = self.embeddings.shape[0] + tf.range(tf.shape(live_BxF)[1])
+                rows_BxM = tf.concat([rows_BxM, tf.broadcast_to(rows_F, tf.shape(live_BxF))], axis=1)
+        first_BxC, best_BxC = tf.math.top_k(scores_BxM, self.retrieved or self.top_k)
+        if rows_BxM is not None:
+            best_BxC = tf.gather(rows_BxM, best_BxC, batch_dims=1)
+        scores_BxK, best_BxK = first_BxC, best_BxC
+        if self.ranker is not None:
             judged_BxC = self.ranker.score(self._judge(user_BxD, history_BxH, best_BxC, request, live))
             scores_BxK, order_BxK = tf.math.top_k(tf.where(first_BxC > lowest, judged_BxC, lowest), self.top_k)
             best_BxK = tf.gather(best_BxC, order_BxK, batch_dims=1)

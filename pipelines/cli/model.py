@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -152,6 +152,10 @@ def export(
     run: RunFolder,
     to: Annotated[Path, typer.Option("--to", help="The model's folder, such as models/news.")],
     data: OtherData = None,
+    index: Annotated[
+        Literal["exact", "scann"] | None,
+        typer.Option(help="exact, or scann, which needs a server built with it. By default the recipe's."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write the next numbered version of a model for TF Serving or `belfry model-server`."""
@@ -159,7 +163,7 @@ def export(
     from pipelines.export import export as run_export
     from pipelines.run import Run
 
-    version = run_export(Run.open(run), to, Dataset.open(data) if data else None)
+    version = run_export(Run.open(run), to, Dataset.open(data) if data else None, index=index)
     result = {"model": to.name, "version": int(version.name), "folder": str(version)}
     show(result, [f"version {version.name} of {to.name} written to {version}"], as_json=as_json)
 

@@ -118,5 +118,14 @@ class Ensemble(Section):
         return found - {"all"}
 
 
+IndexKind = Literal["exact", "scann"]
+
+
 class Export(Section):
     top_k: int = Field(100, ge=1, description="items that `recommend` returns")
+    index: IndexKind = Field(
+        "exact", description="scann is for catalogues beyond 100 thousand, and needs a server built with its ops"
+    )
+    least_recall: float = Field(
+        0.95, gt=0, le=1, description="share of the exact first ten that scann must find, else nothing is exported"
+    )

@@ -20,6 +20,7 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
 from serving.model_server.errors import Code, ServingError, invalid
+from serving.model_server.scann_ops import register_scann_ops
 from serving.model_server.tensors import DTYPES, Array, DType, as_array, decode
 from serving.model_server.text_ops import register_text_ops
 
@@ -77,6 +78,7 @@ class LoadedModel:
         inter_op_parallelism: int = 0,
     ) -> None:
         register_text_ops()
+        register_scann_ops(folder)
         config = config_pb2.ConfigProto(
             allow_soft_placement=True,
             intra_op_parallelism_threads=intra_op_parallelism,
