@@ -106,12 +106,14 @@ def _nearest(found_BxCxD: tf.Tensor, history_BxHxD: tf.Tensor, present_BxH: tf.T
 
 def _shares_tag(tags: tf.Tensor, item_BxC: tf.Tensor, history_BxH: tf.Tensor) -> tf.Tensor:
     """(B, C, H) 1 where a candidate and an event have a tag in common."""
+    tags = tf.cast(tags, tf.float32)
     candidates, events = tf.gather(tags, item_BxC), tf.gather(tags, history_BxH)
-    # No event has a tag below 0. Pair by pair: a device takes twenty times as long for all of them in one tensor.
-    candidates = tf.unstack(tf.where(candidates > 0, candidates, -1), axis=-1)
-    shared_BxCxH = [
-        tf.equal(candidate_BxC[:, :, None], event_BxH[:, None, :])
+    # No event has a tag below 0. Pair by pair, and as distances of floats: a device has fast arithmetic for these, and
+    # takes several times as long for comparisons, or for all pairs in one tensor. Both are whole numbers: 0 is equal.
+    candidates = tf.unstack(tf.where(candidates > 0, candidates, -1.0), axis=-1)
+    apart_BxCxH = [
+        tf.math.squared_difference(candidate_BxC[:, :, None], event_BxH[:, None, :])
         for candidate_BxC in candidates
         for event_BxH in tf.unstack(events, axis=-1)
     ]
-    return tf.cast(functools.reduce(tf.logical_or, shared_BxCxH), tf.float32)
+    return tf.cast(tf.equal(functools.reduce(tf.minimum, apart_BxCxH), 0.0), tf.float32)

@@ -118,7 +118,10 @@ class Catalogue:
         kept = np.concatenate([sure, np.array(level[: count - len(sure)], np.int64)])
         return rows[kept], scores[kept]
 
-    def ordered(self, rows: np.ndarray, scores: np.ndarray) -> list[tuple[str, float]]:
-        """Ids and scores, best first; the smaller id of equals."""
+    def ordered(self, rows: np.ndarray, scores: np.ndarray, count: int) -> list[tuple[str, float]]:
+        """Ids and scores of the `count` best, best first; the smaller id of equals."""
+        if len(rows) > count:
+            kept = scores >= np.partition(scores, len(scores) - count)[len(scores) - count]
+            rows, scores = rows[kept], scores[kept]
         found = list(zip(map(self.id, rows.tolist()), scores.tolist(), strict=True))
-        return sorted(found, key=lambda each: (-each[1], each[0]))
+        return sorted(found, key=lambda each: (-each[1], each[0]))[:count]

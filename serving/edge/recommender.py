@@ -94,7 +94,7 @@ class EdgeRecommender:
         found, scores = catalogue.best(user, hidden, wanted if ranking is None else ranking.retrieve)
         if ranking is not None:
             scores = self._judged(catalogue, rows, user, found, query)["score"]
-        return catalogue.ordered(found, scores)[:wanted]
+        return catalogue.ordered(found, scores, wanted)
 
     def rank(
         self,
