@@ -13,11 +13,10 @@ from serving.model_server.options import OptionError, Options
 
 # TensorFlow Serving has them; accepting them without doing what they say would mislead.
 _NOT_YET = """
-model_config_file model_config_file_poll_wait_seconds enable_model_warmup num_request_iterations_for_warmup
-allow_version_labels_for_unavailable_models monitoring_config_file enable_batching batching_parameters_file
+enable_model_warmup num_request_iterations_for_warmup monitoring_config_file enable_batching batching_parameters_file
 ssl_config_file use_alts_credentials grpc_socket_path grpc_channel_arguments grpc_max_threads
-rest_api_enable_cors_support rest_api_num_threads enable_grpc_healthcheck_service num_load_threads
-num_unload_threads tensorflow_session_parallelism tensorflow_session_config_file platform_config_file
+rest_api_enable_cors_support rest_api_num_threads enable_grpc_healthcheck_service
+tensorflow_session_parallelism tensorflow_session_config_file platform_config_file
 enable_serialization_as_tensor_content per_process_gpu_memory_fraction flush_filesystem_caches
 remove_unused_fields_from_bundle_metagraph prefer_tflite_model num_tflite_pools num_tflite_interpreters_per_pool
 enable_signature_method_name_check xla_cpu_compilation_enabled xla_gpu_compilation_enabled enable_profiler
@@ -52,7 +51,7 @@ def _truth(text: str) -> bool:
 def _parser() -> _Parser:
     parser = _Parser(
         prog="belfry model-server",
-        description="Serve the newest version of a SavedModel over TensorFlow Serving's REST and gRPC API.",
+        description="Serve SavedModels over TensorFlow Serving's REST and gRPC API.",
         allow_abbrev=False,
         add_help=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -64,6 +63,10 @@ def _parser() -> _Parser:
     add("--rest_api_timeout_in_ms", type=_whole(1, 2**31 - 1), default=30_000, help="then a REST request gets 504")
     add("--model_name", help="name in URLs and requests (default: $MODEL_NAME, else 'default')")
     add("--model_base_path", help="folder of numbered versions (default: $MODEL_BASE_PATH/<model name>)")
+    add("--model_config_file", default="", help="text-format ModelServerConfig, instead of the two flags above")
+    add("--model_config_file_poll_wait_seconds", type=count, default=0, help="between looks at it, 0 reads it once")
+    add("--num_load_threads", type=count, default=0, help="models loaded at once while serving, 0 is one")
+    add("--num_unload_threads", type=count, default=0, help="models unloaded at once, 0 is one")
     add("--file_system_poll_wait_seconds", type=count, default=1, help="between looks for versions, 0 looks once")
     add("--max_num_load_retries", type=count, default=5, help="after a version's first failed load")
     add("--load_retry_interval_micros", type=_whole(0, 2**63 - 1), default=60_000_000, help="between those retries")
@@ -72,6 +75,7 @@ def _parser() -> _Parser:
     add("--tensorflow_inter_op_parallelism", type=count, default=0, help="threads across ops, 0 for the request's own")
     add("--bind_address", default="127.0.0.1", help="address both ports listen on (not in TensorFlow Serving)")
     for name, text in (
+        ("--allow_version_labels_for_unavailable_models", "let a new label name a version that does not serve yet"),
         ("--allow_public_bind", "let other machines in, without keys (not in TensorFlow Serving)"),
         ("--version", "print versions and stop"),
         ("--help", "print this and stop"),
@@ -125,13 +129,18 @@ def read_flags(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> 
     if path is None and environ.get("MODEL_BASE_PATH"):
         # The container's entry point joins the two as well.
         path = os.path.join(environ["MODEL_BASE_PATH"], environ.get("MODEL_NAME") or name)
-    if not path:
+    if not path and not given.model_config_file:
         raise OptionError("--model_base_path is missing: give the folder that holds the model's numbered versions.")
     if given.port == 0 and given.rest_api_port == 0:
         raise OptionError("--port and --rest_api_port are both 0, which is off: give at least one.")
     return Options(
-        model_base_path=path,
+        model_base_path=path or "",
         model_name=name,
+        model_config_file=given.model_config_file,
+        model_config_poll_wait_seconds=given.model_config_file_poll_wait_seconds,
+        allow_version_labels_for_unavailable_models=given.allow_version_labels_for_unavailable_models,
+        num_load_threads=given.num_load_threads,
+        num_unload_threads=given.num_unload_threads,
         grpc_port=given.port or None,
         rest_port=given.rest_api_port or None,
         bind_address=given.bind_address,

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's gRPC services: Predict, GetModelMetadata and GetModelStatus. The rest says it is missing."""
+"""TensorFlow Serving's gRPC services: predictions, and the state and configuration of models."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ import grpc
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    status_pb2,
 )
 
 from serving.model_server.errors import Code, ServingError, invalid, unsupported
 from serving.model_server.loaded import DEFAULT_SIGNATURE
+from serving.model_server.model_config import model_configs
 from serving.model_server.registry import Lease, Registry
+from serving.model_server.served_models import ServedModels
 from serving.model_server.tensors import decode, encode
 
 _log = logging.getLogger(__name__)
@@ -41,7 +45,7 @@ class GrpcServer:
         OSError: The address cannot be bound.
     """
 
-    def __init__(self, registry: Registry, address: str) -> None:
+    def __init__(self, registry: Registry, served: ServedModels, address: str) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="grpc")
         self._server = grpc.server(
             self._threads,
@@ -53,7 +57,8 @@ class GrpcServer:
             maximum_concurrent_rpcs=MAX_QUEUED,
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(registry), self._server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(registry), self._server)
+        self._models = ModelService(registry, served)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(self._models, self._server)
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError:
@@ -64,18 +69,19 @@ class GrpcServer:
 
     def stop(self, drain_seconds: float) -> None:
         """Accept nothing more and let the calls under way finish."""
+        self._models.stopping = True
         self._server.stop(drain_seconds).wait()
         self._threads.shutdown()
 
 
 def _answering(
-    method: Callable[[Any, RequestT], ResponseT],
+    method: Callable[[Any, RequestT, grpc.ServicerContext], ResponseT],
 ) -> Callable[[Any, RequestT, grpc.ServicerContext], ResponseT]:
     """Turn a ServingError into a gRPC status."""
 
     def answer(self: Any, request: RequestT, context: grpc.ServicerContext) -> ResponseT:
         try:
-            return method(self, request)
+            return method(self, request, context)
         except ServingError as error:
             code, message = error.code, error.message
         except Exception:
@@ -109,7 +115,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
         self._registry = registry
 
     @_answering
-    def Predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+    def Predict(
+        self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
+    ) -> predict_pb2.PredictResponse:
         with _lease(self._registry, request) as (version, model):
             name = request.model_spec.signature_name or DEFAULT_SIGNATURE
             signature = model.signature(name)
@@ -127,7 +135,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
 
     @_answering
     def GetModelMetadata(
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
@@ -144,27 +152,29 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
         return response
 
     @_answering
-    def Classify(self, request: Any) -> Any:
+    def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
         raise unsupported("Classify")
 
     @_answering
-    def Regress(self, request: Any) -> Any:
+    def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:
         raise unsupported("Regress")
 
     @_answering
-    def MultiInference(self, request: Any) -> Any:
+    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:
         raise unsupported("MultiInference")
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
-    """Tells the states of versions."""
+    """Tells the states of versions, and changes which models are served."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, served: ServedModels) -> None:
         self._registry = registry
+        self._served = served
+        self.stopping = False
 
     @_answering
     def GetModelStatus(
-        self, request: get_model_status_pb2.GetModelStatusRequest
+        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
     ) -> get_model_status_pb2.GetModelStatusResponse:
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
@@ -177,5 +187,10 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
         return response
 
     @_answering
-    def HandleReloadConfigRequest(self, request: Any) -> Any:
-        raise unsupported("HandleReloadConfigRequest")
+    def HandleReloadConfigRequest(
+        self, request: model_management_pb2.ReloadConfigRequest, context: grpc.ServicerContext
+    ) -> model_management_pb2.ReloadConfigResponse:
+        if request.metric_names:
+            raise unsupported("metric_names")
+        self._served.apply(model_configs(request.config), lambda: self.stopping or not context.is_active())
+        return model_management_pb2.ReloadConfigResponse(status=status_pb2.StatusProto())

@@ -14,14 +14,21 @@ class OptionError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Settings of one server for one model. Ports: a number, 0 for any free port, None for off.
+    """Settings of one server. Ports: a number, 0 for any free port, None for off.
+
+    Models: one, `model_name` in `model_base_path`, or those that `model_config_file` lists.
 
     Raises:
         OptionError: A value is out of range, or the address is public without `allow_public_bind`.
     """
 
-    model_base_path: str | os.PathLike[str]  # holds one folder per version: 1/, 2/, ...
+    model_base_path: str | os.PathLike[str] = ""  # holds one folder per version: 1/, 2/, ...
     model_name: str = "default"
+    model_config_file: str | os.PathLike[str] = ""  # a text-format ModelServerConfig, instead of the two above
+    model_config_poll_wait_seconds: float = 0.0  # 0 reads the file once
+    allow_version_labels_for_unavailable_models: bool = False
+    num_load_threads: int = 0  # models loaded at once after the start; 0 is one
+    num_unload_threads: int = 0  # models unloaded at once; 0 is one
     grpc_port: int | None = 0
     rest_port: int | None = 0
     bind_address: str = "127.0.0.1"
@@ -35,7 +42,7 @@ class Options:
     inter_op_parallelism: int = 0  # threads across ops; 0 runs a request's ops in the thread that took the request
 
     def __post_init__(self) -> None:
-        if not str(self.model_base_path):
+        if not str(self.model_base_path) and not str(self.model_config_file):
             raise OptionError("model_base_path is empty: give the folder that holds the model's numbered versions.")
         if "://" in str(self.model_base_path):
             raise OptionError(f"model_base_path {self.model_base_path} is not a local folder: copy the model first.")
@@ -50,6 +57,9 @@ class Options:
             raise OptionError(f"gRPC and REST cannot share port {self.grpc_port}.")
         for name in (
             "poll_wait_seconds",
+            "model_config_poll_wait_seconds",
+            "num_load_threads",
+            "num_unload_threads",
             "max_load_retries",
             "load_retry_interval_seconds",
             "intra_op_parallelism",

@@ -49,7 +49,7 @@ def serve(argv: list[str]) -> int:
             return 1
         try:
             if not stop.is_set():
-                for line in _addresses(server.rest_url, server.grpc_target, options.model_name):
+                for line in _addresses(server.rest_url, server.grpc_target, server.model_names):
                     print(line, flush=True)
             # With a timeout, because on some systems a signal does not interrupt an endless wait.
             while not stop.wait(1.0):
@@ -79,10 +79,13 @@ def _import_tensorflow() -> None:
             del sys.modules[name]
 
 
-def _addresses(rest_url: str | None, grpc_target: str | None, name: str) -> list[str]:
+def _addresses(rest_url: str | None, grpc_target: str | None, names: list[str]) -> list[str]:
+    models = f"model {names[0]}" if len(names) == 1 else f"models {', '.join(names) or '(none)'}"
     lines = []
     if rest_url:
-        lines.append(f"REST ready at {rest_url}/v1/models/{name}")
+        lines.append(
+            f"REST ready at {rest_url}/v1/models/{names[0]}" if len(names) == 1 else f"REST ready at {rest_url}"
+        )
     if grpc_target:
-        lines.append(f"gRPC ready at {grpc_target}, model {name}")
+        lines.append(f"gRPC ready at {grpc_target}, {models}")
     return lines

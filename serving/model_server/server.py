@@ -1,30 +1,36 @@
-"""The server as a whole: one model, its versions, a REST and a gRPC port."""
+"""The server as a whole: models, their versions, a REST and a gRPC port."""
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from serving.model_server.errors import ServingError
 from serving.model_server.options import Options
 
 if TYPE_CHECKING:
     import socket
 
+    from serving.model_server.config_watch import ConfigWatch
     from serving.model_server.grpc_service import GrpcServer
     from serving.model_server.http_server import HttpServer
-    from serving.model_server.lifecycle import ServedModel
     from serving.model_server.loaded import LoadedModel
+    from serving.model_server.model_config import ModelConfig
     from serving.model_server.rest import RestApi
+    from serving.model_server.served_models import Model, ServedModels
+    from serving.model_server.slots import Slots
 
 _log = logging.getLogger(__name__)
 _DRAIN_SECONDS = 30
+_STARTING_LOADS = 4 * (os.cpu_count() or 1)
 
 
 class ModelServer:
-    """Serves a model inside this process.
+    """Serves models inside this process.
 
         with ModelServer(Options(model_name="feed", model_base_path="models/feed")) as server:
             httpx.post(f"{server.rest_url}/v1/models/feed:predict", json={"instances": [...]})
@@ -36,7 +42,10 @@ class ModelServer:
         self.options = options
         self.rest_port: int | None = None
         self.grpc_port: int | None = None
-        self._model: ServedModel[LoadedModel] | None = None
+        self._served: ServedModels | None = None
+        self._watch: ConfigWatch | None = None
+        self._load_slots: Slots | None = None
+        self._unload_slots: Slots | None = None
         self._listener: socket.socket | None = None
         self._api: RestApi | None = None
         self._http: HttpServer | None = None
@@ -52,14 +61,19 @@ class ModelServer:
         """`host:port` for a gRPC channel, or None while gRPC is off."""
         return None if self.grpc_port is None else self._at(self.grpc_port)
 
+    @property
+    def model_names(self) -> list[str]:
+        """The models that are asked for now."""
+        return list(self._served.configs) if self._served else []
+
     def start(self, cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Load the newest version, then open the ports. Waits while the base path is empty.
+        """Load every model, then open the ports. Waits while a base path is empty.
 
         Args:
             cancelled: Asked while waiting; True gives up, and the ports stay closed.
 
         Raises:
-            ServingError: No version could be loaded.
+            ServingError: A model has no version that could be loaded, or the model config file is wrong.
             OSError: A port is in use or not allowed.
         """
         try:
@@ -76,26 +90,40 @@ class ModelServer:
             # Before TensorFlow loads: a port in use should not take seconds to be noticed.
             self._listener = http_server.bind(options.bind_address, options.rest_port)
 
+        from serving.model_server.model_config import ModelConfig, read_model_configs
+
+        config_file = Path(options.model_config_file) if str(options.model_config_file) else None
+        if config_file is not None:
+            configs = read_model_configs(config_file)
+        else:
+            configs = [ModelConfig(options.model_name, options.base_path)]
+
+        from serving.model_server.config_watch import ConfigWatch
         from serving.model_server.grpc_service import GrpcServer
-        from serving.model_server.lifecycle import ServedModel
         from serving.model_server.registry import Registry
         from serving.model_server.rest import RestApi
+        from serving.model_server.served_models import ServedModels
+        from serving.model_server.slots import Slots
 
-        self._model = ServedModel(
-            options.model_name,
-            options.base_path,
-            self._load,
-            poll_wait_seconds=options.poll_wait_seconds,
-            max_load_retries=options.max_load_retries,
-            load_retry_interval_seconds=options.load_retry_interval_seconds,
+        self._load_slots = Slots(_STARTING_LOADS)  # nothing is served yet that loads could slow down
+        self._unload_slots = Slots(options.num_unload_threads or 1)
+        self._served = ServedModels(
+            self._create, labels_for_unavailable=options.allow_version_labels_for_unavailable_models
         )
-        self._model.start()
-        self._model.wait(cancelled)
-        if cancelled():
-            return
-        registry = Registry([self._model])
+        if config_file is not None and options.model_config_poll_wait_seconds:
+            self._watch = ConfigWatch(config_file, self._served.apply, options.model_config_poll_wait_seconds)
+        try:
+            self._served.apply(configs, cancelled)
+        except ServingError:
+            if cancelled():
+                return
+            raise
+        self._load_slots.resize(options.num_load_threads or 1)
+        if self._watch is not None:
+            self._watch.start()
+        registry = Registry(self._served)
         if options.grpc_port is not None:
-            self._grpc = GrpcServer(registry, self._at(options.grpc_port))
+            self._grpc = GrpcServer(registry, self._served, self._at(options.grpc_port))
             self.grpc_port = self._grpc.port
         if self._listener is not None:
             self._api = RestApi(registry, options.rest_timeout_ms / 1000)
@@ -107,6 +135,8 @@ class ModelServer:
         """Stop accepting, finish requests under way, unload. Safe to call again."""
         if self._api is not None:
             self._api.draining = True
+        if self._watch is not None:
+            self._watch.stop()
         if self._http is not None:
             self._http.stop()
         elif self._listener is not None:
@@ -115,9 +145,9 @@ class ModelServer:
             self._grpc.stop(_DRAIN_SECONDS)
         if self._api is not None:
             self._api.close()
-        if self._model is not None:
-            self._model.stop(_DRAIN_SECONDS)
-        self._grpc = self._http = self._listener = self._api = self._model = None
+        if self._served is not None:
+            self._served.stop(_DRAIN_SECONDS)
+        self._grpc = self._http = self._listener = self._api = self._watch = self._served = None
         self.rest_port = self.grpc_port = None
 
     def __enter__(self) -> Self:
@@ -128,6 +158,21 @@ class ModelServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _create(self, config: ModelConfig) -> Model:
+        from serving.model_server.lifecycle import ServedModel
+
+        return ServedModel(
+            config.name,
+            config.base_path,
+            self._load,
+            policy=config.policy,
+            poll_wait_seconds=self.options.poll_wait_seconds,
+            max_load_retries=self.options.max_load_retries,
+            load_retry_interval_seconds=self.options.load_retry_interval_seconds,
+            load_slots=self._load_slots,
+            unload_slots=self._unload_slots,
+        )
 
     def _load(self, folder: Path) -> LoadedModel:
         from serving.model_server.loaded import LoadedModel

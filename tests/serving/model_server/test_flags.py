@@ -25,6 +25,12 @@ def test_defaults_are_tensorflow_servings() -> None:
     assert (options.load_retry_interval_seconds, options.saved_model_tags) == (60, ("serve",))
 
 
+def test_a_config_file_instead_of_a_base_path() -> None:
+    options = read("--model_config_file=/c", "--model_config_file_poll_wait_seconds=7", "--num_load_threads=2")
+    assert (options.model_config_file, options.model_config_poll_wait_seconds) == ("/c", 7)
+    assert options.num_load_threads == 2
+
+
 def test_port_zero_is_off() -> None:
     options = read("--model_base_path=/m", "--port=0", "--rest_api_port=8501")
     assert (options.grpc_port, options.rest_port) == (None, 8501)
@@ -50,7 +56,6 @@ def test_the_containers_environment() -> None:
         (["--nonsense"], "--nonsense is not a flag"),
         (["stray"], "'stray' is not a flag"),
         (["--enable_batching"], "--enable_batching is a TensorFlow Serving flag that this server does not support yet"),
-        (["--model_config_file=/x"], "does not support yet"),
         (["--port=abc"], "--port: needs a whole number from 0 to 65535, not 'abc'"),
         (["--port=70000"], "--port: needs a whole number"),
         (["--port"], "--port: expected one argument"),

@@ -14,7 +14,6 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
-    model_management_pb2,
     regression_pb2,
 )
 
@@ -122,10 +121,6 @@ def test_what_is_not_there_yet_says_so(serve: Serve) -> None:
         (lambda: client.prediction.Classify(classification_pb2.ClassificationRequest()), "Classify"),
         (lambda: client.prediction.Regress(regression_pb2.RegressionRequest()), "Regress"),
         (lambda: client.prediction.MultiInference(inference_pb2.MultiInferenceRequest()), "MultiInference"),
-        (
-            lambda: client.models.HandleReloadConfigRequest(model_management_pb2.ReloadConfigRequest()),
-            "HandleReloadConfigRequest",
-        ),
     ):
         expected = (grpc.StatusCode.UNIMPLEMENTED, f"{name} is not supported by this server yet.")
         assert _refused(call) == expected

@@ -182,7 +182,7 @@ def test_ports_open_only_after_the_model_has_loaded(
     server = ModelServer(Options(model_base_path=tmp_path, poll_wait_seconds=0.05))
     starting = threading.Thread(target=server.start)
     starting.start()
-    eventually(lambda: server._model is not None and server._model._thread.is_alive())
+    eventually(lambda: server._served is not None and server._served.models)
     assert server.rest_url is None
     publish(tmp_path, 1, "numeric1")
     starting.join(20)
@@ -203,8 +203,8 @@ def test_an_older_version_serves_when_the_newest_is_broken_from_the_start(tmp_pa
     (tmp_path / "2").mkdir()
     (tmp_path / "2" / "saved_model.pb").write_bytes(b"not a graph")
     with ModelServer(Options(model_base_path=tmp_path)) as server:
-        assert server._model is not None
-        assert [(one.version, one.state) for one in server._model.statuses()] == [
+        assert server._served is not None
+        assert [(one.version, one.state) for one in server._served.models["default"].statuses()] == [
             (2, State.LOADING),  # its retries are not over
             (1, State.AVAILABLE),
         ]

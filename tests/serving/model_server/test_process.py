@@ -184,3 +184,10 @@ def test_no_loadable_version_is_exit_code_1(tmp_path: Path) -> None:
     done = _run(f"--model_base_path={tmp_path}", f"--port={free_ports(1)[0]}", "--max_num_load_retries=0")
     assert done.returncode == 1
     assert "Version 1 of model default failed to load" in done.stderr.splitlines()[-1]
+
+
+def test_a_bad_config_file_is_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "models.config").write_text("model_config_list { config { name: 1 } }")
+    done = _run(f"--model_config_file={tmp_path}/models.config", f"--port={free_ports(1)[0]}")
+    assert done.returncode == 1
+    assert "Invalid protobuf file" in done.stderr.splitlines()[-1]

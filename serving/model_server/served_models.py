@@ -1,0 +1,110 @@
+"""The models that a configuration asks for, and the change from one configuration to the next."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+from serving.model_server.errors import Code, ServingError
+from serving.model_server.lifecycle import ServedModel
+from serving.model_server.loaded import LoadedModel
+from serving.model_server.model_config import ModelConfig
+from serving.model_server.versions import State
+
+_log = logging.getLogger(__name__)
+
+Model: TypeAlias = ServedModel[LoadedModel]
+
+
+class ServedModels:
+    """Starts, changes and stops models, so that a configuration is served as a whole or not at all.
+
+    Args:
+        create: Makes a model that is not started yet.
+        labels_for_unavailable: Whether a new label may name a version that does not serve (yet).
+    """
+
+    def __init__(self, create: Callable[[ModelConfig], Model], *, labels_for_unavailable: bool = False) -> None:
+        self._create = create
+        self._labels_for_unavailable = labels_for_unavailable
+        self._changing = threading.Lock()
+        self._leaving: list[threading.Thread] = []
+        # Each is replaced as a whole, so that requests read it without a lock. A model that is no longer asked for
+        # stays among `models`, with versions that have ended.
+        self.models: Mapping[str, Model] = {}
+        self.configs: Mapping[str, ModelConfig] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model that is asked for has a version that serves."""
+        return all(self.models[name].available for name in self.configs)
+
+    def apply(self, configs: Sequence[ModelConfig], cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Serve these models instead of those before. Returns once all are available, or if `cancelled` says give up.
+
+        Models that leave go on serving until then. After an error everything is as it was before.
+
+        Raises:
+            ServingError: FAILED_PRECONDITION, a label on a version that does not serve; or a model failed to load.
+        """
+        with self._changing:
+            before, asked = self.configs, {config.name: config for config in configs}
+            self._check_labels(configs)
+            fresh = {name: self._create(config) for name, config in asked.items() if name not in before}
+            changed = [name for name, config in asked.items() if name in before and not _same(config, before[name])]
+            models_before = self.models
+            self.models = {**models_before, **fresh}
+            for model in fresh.values():
+                model.start()
+            for name in changed:
+                self.models[name].change(asked[name].base_path, asked[name].policy)
+            try:
+                for name in (*fresh, *changed):
+                    self.models[name].wait(cancelled)
+                if cancelled():
+                    raise ServingError(Code.CANCELLED, "The change of models was called off.")
+            except BaseException:
+                for name in changed:
+                    self.models[name].change(before[name].base_path, before[name].policy)
+                self.models = models_before
+                self._dismiss(fresh.values())
+                raise
+            self.configs = asked
+            self._dismiss(self.models[name] for name in before if name not in asked)
+
+    def stop(self, drain_seconds: float) -> None:
+        """Unload every model. Requests under way get `drain_seconds`."""
+        with self._changing:
+            self._dismiss(self.models.values(), drain_seconds)
+            for thread in self._leaving:
+                thread.join()
+            self.configs = {}
+
+    def _dismiss(self, models: Iterable[Model], drain_seconds: float = 600.0) -> None:
+        self._leaving = [thread for thread in self._leaving if thread.is_alive()]
+        for model in models:
+            thread = threading.Thread(target=model.stop, args=(drain_seconds,), name=f"end-of-{model.name}")
+            thread.start()
+            self._leaving.append(thread)
+
+    def _check_labels(self, configs: Sequence[ModelConfig]) -> None:
+        for config in configs:
+            before = self.configs.get(config.name)
+            labels = before.labels if before else {}
+            statuses = self.models[config.name].statuses() if before else []
+            serving = {status.version for status in statuses if status.state is State.AVAILABLE}
+            for label, version in config.labels.items():
+                new = label not in labels
+                if version in serving or labels.get(label) == version or (new and self._labels_for_unavailable):
+                    continue
+                raise ServingError(
+                    Code.FAILED_PRECONDITION,
+                    f"Request to assign label to version {version} of model {config.name}, "
+                    "which is not currently available for inference",
+                )
+
+
+def _same(one: ModelConfig, other: ModelConfig) -> bool:
+    return (one.base_path, one.policy) == (other.base_path, other.policy)
