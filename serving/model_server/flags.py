@@ -13,13 +13,13 @@ from serving.model_server.options import OptionError, Options
 
 # TensorFlow Serving has them; accepting them without doing what they say would mislead.
 _NOT_YET = """
-enable_model_warmup num_request_iterations_for_warmup monitoring_config_file enable_batching batching_parameters_file
+monitoring_config_file enable_batching batching_parameters_file
 ssl_config_file use_alts_credentials grpc_socket_path grpc_channel_arguments grpc_max_threads
 rest_api_enable_cors_support rest_api_num_threads enable_grpc_healthcheck_service
 tensorflow_session_parallelism tensorflow_session_config_file platform_config_file
 enable_serialization_as_tensor_content per_process_gpu_memory_fraction flush_filesystem_caches
 remove_unused_fields_from_bundle_metagraph prefer_tflite_model num_tflite_pools num_tflite_interpreters_per_pool
-enable_signature_method_name_check xla_cpu_compilation_enabled xla_gpu_compilation_enabled enable_profiler
+xla_cpu_compilation_enabled xla_gpu_compilation_enabled enable_profiler
 thread_pool_factory_config_file
 """
 
@@ -70,17 +70,26 @@ def _parser() -> _Parser:
     add("--file_system_poll_wait_seconds", type=count, default=1, help="between looks for versions, 0 looks once")
     add("--max_num_load_retries", type=count, default=5, help="after a version's first failed load")
     add("--load_retry_interval_micros", type=_whole(0, 2**63 - 1), default=60_000_000, help="between those retries")
+    add(
+        "--num_request_iterations_for_warmup", type=_whole(1, 2**31 - 1), default=1, help="runs of each warm-up request"
+    )
     add("--saved_model_tags", default="serve", help="comma-separated tags of the graph to serve")
     add("--tensorflow_intra_op_parallelism", type=count, default=0, help="threads for one op, 0 for automatic")
     add("--tensorflow_inter_op_parallelism", type=count, default=0, help="threads across ops, 0 for the request's own")
     add("--bind_address", default="127.0.0.1", help="address both ports listen on (not in TensorFlow Serving)")
-    for name, text in (
-        ("--allow_version_labels_for_unavailable_models", "let a new label name a version that does not serve yet"),
-        ("--allow_public_bind", "let other machines in, without keys (not in TensorFlow Serving)"),
-        ("--version", "print versions and stop"),
-        ("--help", "print this and stop"),
+    for name, default, text in (
+        ("--enable_model_warmup", True, "replay assets.extra/tf_serving_warmup_requests before a version serves"),
+        ("--enable_signature_method_name_check", False, "classify and regress need signatures exported for them"),
+        (
+            "--allow_version_labels_for_unavailable_models",
+            False,
+            "let a new label name a version that does not serve yet",
+        ),
+        ("--allow_public_bind", False, "let other machines in, without keys (not in TensorFlow Serving)"),
+        ("--version", False, "print versions and stop"),
+        ("--help", False, "print this and stop"),
     ):
-        add(name, type=_truth, nargs="?", const=True, default=False, metavar="true|false", help=text)
+        add(name, type=_truth, nargs="?", const=True, default=default, metavar="true|false", help=text)
     return parser
 
 
@@ -149,6 +158,9 @@ def read_flags(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> 
         poll_wait_seconds=given.file_system_poll_wait_seconds,
         max_load_retries=given.max_num_load_retries,
         load_retry_interval_seconds=given.load_retry_interval_micros / 1e6,
+        enable_model_warmup=given.enable_model_warmup,
+        warmup_iterations=given.num_request_iterations_for_warmup,
+        check_signature_methods=given.enable_signature_method_name_check,
         saved_model_tags=tuple(tag.strip() for tag in given.saved_model_tags.split(",")),
         intra_op_parallelism=given.tensorflow_intra_op_parallelism,
         inter_op_parallelism=given.tensorflow_inter_op_parallelism,

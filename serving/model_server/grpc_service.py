@@ -9,22 +9,24 @@ from typing import Any, TypeVar
 
 import grpc
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_management_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
     status_pb2,
 )
 
 from serving.model_server.errors import Code, ServingError, invalid, unsupported
-from serving.model_server.loaded import DEFAULT_SIGNATURE
+from serving.model_server.inference import answering, classify, multi_inference, one_model, predict, regress
 from serving.model_server.model_config import model_configs
 from serving.model_server.registry import Lease, Registry
 from serving.model_server.served_models import ServedModels
-from serving.model_server.tensors import decode, encode
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class GrpcServer:
         OSError: The address cannot be bound.
     """
 
-    def __init__(self, registry: Registry, served: ServedModels, address: str) -> None:
+    def __init__(self, registry: Registry, served: ServedModels, address: str, *, check_methods: bool = False) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="grpc")
         self._server = grpc.server(
             self._threads,
@@ -56,7 +58,9 @@ class GrpcServer:
             ],
             maximum_concurrent_rpcs=MAX_QUEUED,
         )
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(registry), self._server)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionService(registry, check_methods), self._server
+        )
         self._models = ModelService(registry, served)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(self._models, self._server)
         try:
@@ -111,27 +115,16 @@ def _choice(spec: model_pb2.ModelSpec) -> tuple[int | None, str | None]:
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
     """Runs signatures and describes them."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, check_methods: bool) -> None:
         self._registry = registry
+        self._check_methods = check_methods
 
     @_answering
     def Predict(
         self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> predict_pb2.PredictResponse:
         with _lease(self._registry, request) as (version, model):
-            name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-            signature = model.signature(name)
-            if signature is None:
-                raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
-            inputs = {alias: decode(proto, alias) for alias, proto in request.inputs.items()}
-            outputs = model.run(signature, inputs, request.output_filter)
-        response = predict_pb2.PredictResponse()
-        response.model_spec.name = request.model_spec.name
-        response.model_spec.version.value = version
-        response.model_spec.signature_name = name
-        for alias, array in outputs.items():
-            encode(array, response.outputs[alias])
-        return response
+            return predict(model, version, request)
 
     @_answering
     def GetModelMetadata(
@@ -152,16 +145,34 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
         return response
 
     @_answering
-    def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
-        raise unsupported("Classify")
+    def Classify(
+        self, request: classification_pb2.ClassificationRequest, context: grpc.ServicerContext
+    ) -> classification_pb2.ClassificationResponse:
+        response = classification_pb2.ClassificationResponse()
+        with _lease(self._registry, request) as (version, model):
+            result = classify(model, request.model_spec, request.input, check_method=self._check_methods)
+        response.result.CopyFrom(result)
+        answering(response.model_spec, request.model_spec, version)
+        return response
 
     @_answering
-    def Regress(self, request: Any, context: grpc.ServicerContext) -> Any:
-        raise unsupported("Regress")
+    def Regress(
+        self, request: regression_pb2.RegressionRequest, context: grpc.ServicerContext
+    ) -> regression_pb2.RegressionResponse:
+        response = regression_pb2.RegressionResponse()
+        with _lease(self._registry, request) as (version, model):
+            result = regress(model, request.model_spec, request.input, check_method=self._check_methods)
+        response.result.CopyFrom(result)
+        answering(response.model_spec, request.model_spec, version)
+        return response
 
     @_answering
-    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> Any:
-        raise unsupported("MultiInference")
+    def MultiInference(
+        self, request: inference_pb2.MultiInferenceRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.MultiInferenceResponse:
+        spec = one_model(request)
+        with self._registry.lease(spec.name, *_choice(spec)) as (version, model):
+            return multi_inference(model, version, request, check_method=self._check_methods)
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]

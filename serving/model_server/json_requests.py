@@ -93,10 +93,11 @@ def _from_columns(value: Any, inputs: Inputs) -> dict[str, Array]:
 
 
 def _is_named(value: Any) -> bool:
-    return isinstance(value, dict) and not _is_b64(value)
+    return isinstance(value, dict) and not is_b64(value)
 
 
-def _is_b64(value: Any) -> bool:
+def is_b64(value: Any) -> bool:
+    """Whether the value is `{"b64": text}`, which stands for bytes."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
@@ -131,7 +132,7 @@ def _leaves_to_array(leaves: list[Any], dtype: DType, alias: str) -> Array:
     if dtype.is_string:
         _require(types <= {str, dict}, leaves, (str, dict), dtype, alias)
         array = np.empty(len(leaves), dtype=object)
-        array[:] = [_to_bytes(leaf, alias) for leaf in leaves]
+        array[:] = [to_bytes(leaf, alias) for leaf in leaves]
         return array
     if dtype.numpy.kind == "b":
         _require(types <= {bool}, leaves, (bool,), dtype, alias)
@@ -161,11 +162,12 @@ def _to_floats(leaves: list[Any], dtype: DType, alias: str) -> Array:
     return array
 
 
-def _to_bytes(leaf: Any, alias: str) -> bytes:
+def to_bytes(leaf: Any, alias: str) -> bytes:
+    """The bytes of a string, or of `{"b64": text}`."""
     try:
         if isinstance(leaf, str):
             return leaf.encode("utf-8", "surrogateescape")
-        if not _is_b64(leaf):
+        if not is_b64(leaf):
             raise invalid(f'Input "{alias}": JSON Value: {quote(leaf)} not formatted correctly for base64 data')
         text = leaf["b64"].translate(_WHITESPACE).rstrip("=")
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)

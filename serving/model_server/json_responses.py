@@ -101,6 +101,11 @@ def _value(value: Any) -> Any:
     return value
 
 
+def float_token(value: np.float32) -> Any:
+    """What orjson writes for one float: a Fragment where JSON has no word for it."""
+    return _value(value)
+
+
 def _with_bare_tokens(value: Any) -> bytes:
     # orjson writes null for each of them, in order; there is no other null among floats.
     pieces = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).split(b"null")

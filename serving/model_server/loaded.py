@@ -40,6 +40,7 @@ class Signature:
     defaults: dict[str, Array]
     feeds: tuple[str, ...]
     fetches: dict[str, str]
+    method: str = ""  # tensorflow/serving/predict, .../classify or .../regress
     callables: dict[tuple[str, ...], Callable[..., Sequence[Any]]] = field(default_factory=dict)
 
     @classmethod
@@ -52,6 +53,7 @@ class Signature:
             defaults={alias: decode(definition.defaults[alias], alias) for alias in definition.defaults},
             feeds=tuple(definition.inputs[alias].name for alias in inputs),
             fetches={alias: definition.outputs[alias].name for alias in outputs},
+            method=definition.method_name,
         )
 
 
@@ -87,6 +89,7 @@ class LoadedModel:
         )
         self._caller_thread = inter_op_parallelism == 0
         self._lock = threading.Lock()
+        self._joined: dict[tuple[str, ...], Signature] = {}
         graph = tf.Graph()
         self._session: Any = tf.compat.v1.Session(graph=graph, config=config)
         try:
@@ -109,6 +112,25 @@ class LoadedModel:
         for name, definition in self._definitions.items():
             described.signature_def[name].CopyFrom(definition)
         return described
+
+    def joined(self, signatures: Sequence[Signature]) -> Signature:
+        """One signature that computes several with the same input at once; an output is called `signature/alias`.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT, their inputs are different tensors.
+        """
+        first, key = signatures[0], tuple(signature.name for signature in signatures)
+        if any(signature.feeds != first.feeds for signature in signatures):
+            raise invalid("Input tensor must be the same for all Signatures.")
+        with self._lock:
+            if key not in self._joined:
+                if len(self._joined) >= _FILTERS_KEPT:
+                    self._joined.clear()
+                fetches = {f"{one.name}/{alias}": fetch for one in signatures for alias, fetch in one.fetches.items()}
+                self._joined[key] = Signature(
+                    " and ".join(key), first.inputs, tuple(fetches), first.defaults, first.feeds, fetches
+                )
+            return self._joined[key]
 
     def run(
         self, signature: Signature, inputs: Mapping[str, Array], output_filter: Sequence[str] = ()
@@ -135,7 +157,7 @@ class LoadedModel:
 
     def close(self) -> None:
         """Give the memory back. No run may be under way."""
-        for signature in getattr(self, "signatures", {}).values():
+        for signature in (*getattr(self, "signatures", {}).values(), *self._joined.values()):
             signature.callables.clear()
         self._session.close()
         self._session = None

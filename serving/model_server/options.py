@@ -37,6 +37,9 @@ class Options:
     poll_wait_seconds: float = 1.0  # 0 looks for versions once
     max_load_retries: int = 5
     load_retry_interval_seconds: float = 60.0
+    enable_model_warmup: bool = True
+    warmup_iterations: int = 1  # how often each request of a version's warm-up file runs
+    check_signature_methods: bool = False  # whether classify and regress need signatures exported for them
     saved_model_tags: tuple[str, ...] = ("serve",)
     intra_op_parallelism: int = 0  # threads for one op; 0 lets TensorFlow choose
     inter_op_parallelism: int = 0  # threads across ops; 0 runs a request's ops in the thread that took the request
@@ -58,6 +61,7 @@ class Options:
         for name in (
             "poll_wait_seconds",
             "model_config_poll_wait_seconds",
+            "warmup_iterations",
             "num_load_threads",
             "num_unload_threads",
             "max_load_retries",

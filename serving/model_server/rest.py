@@ -13,8 +13,12 @@ from urllib.parse import unquote
 
 import orjson
 from google.protobuf.json_format import MessageToDict
+from tensorflow_serving.apis.input_pb2 import Input
+from tensorflow_serving.apis.model_pb2 import ModelSpec
 
-from serving.model_server.errors import Code, ServingError, invalid, unsupported
+from serving.model_server.errors import Code, ServingError, invalid
+from serving.model_server.inference import classify, regress
+from serving.model_server.json_examples import read_input, write_classified, write_regressed
 from serving.model_server.json_requests import read_inputs, signature_name
 from serving.model_server.json_responses import write_error, write_outputs
 from serving.model_server.json_text import parse_object
@@ -43,8 +47,9 @@ class RestApi:
     A request that takes longer than `timeout_seconds` gets 504. Its computation is not interrupted.
     """
 
-    def __init__(self, registry: Registry, timeout_seconds: float) -> None:
+    def __init__(self, registry: Registry, timeout_seconds: float, *, check_methods: bool = False) -> None:
         self._registry = registry
+        self._check_methods = check_methods
         self._timeout = timeout_seconds
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="rest")
         self._under_way = 0
@@ -84,10 +89,9 @@ class RestApi:
         if method == "POST" and (match := _METHOD.fullmatch(path)):
             name, version, label = _model(match)
             verb = match[4].lower()
-            if verb != "predict":
-                raise unsupported(verb)
             body, gzipped = await _read(receive, scope["headers"])
-            return 200, await self._in_thread(self._predict, name, version, label, body, gzipped)
+            answer = self._predict if verb == "predict" else self._classify if verb == "classify" else self._regress
+            return 200, await self._in_thread(answer, name, version, label, body, gzipped)
         if method == "GET" and (match := _RESOURCE.fullmatch(path)):
             name, version, label = _model(match)
             if match[4]:
@@ -123,6 +127,16 @@ class RestApi:
             outputs = model.run(signature, inputs)
         return write_outputs(outputs, form)
 
+    def _classify(self, name: str, version: int | None, label: str | None, body: bytes, gzipped: bool) -> bytes:
+        spec, given = _examples(name, body, gzipped)
+        with self._registry.lease(name, version, label) as (_, model):
+            return write_classified(classify(model, spec, given, check_method=self._check_methods))
+
+    def _regress(self, name: str, version: int | None, label: str | None, body: bytes, gzipped: bool) -> bytes:
+        spec, given = _examples(name, body, gzipped)
+        with self._registry.lease(name, version, label) as (_, model):
+            return write_regressed(regress(model, spec, given, check_method=self._check_methods))
+
     def _metadata(self, name: str, version: int | None, label: str | None) -> bytes:
         with self._registry.lease(name, version, label) as (number, model):
             described = MessageToDict(
@@ -146,6 +160,11 @@ class RestApi:
             for name in self._registry.names
         ]
         return 200, orjson.dumps({"models": models})
+
+
+def _examples(name: str, body: bytes, gzipped: bool) -> tuple[ModelSpec, Input]:
+    request = parse_object(_gunzip(body) if gzipped else body)
+    return ModelSpec(name=name, signature_name=signature_name(request)), read_input(request)
 
 
 def _model(match: re.Match[str]) -> tuple[str, int | None, str | None]:

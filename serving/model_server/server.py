@@ -123,10 +123,12 @@ class ModelServer:
             self._watch.start()
         registry = Registry(self._served)
         if options.grpc_port is not None:
-            self._grpc = GrpcServer(registry, self._served, self._at(options.grpc_port))
+            self._grpc = GrpcServer(
+                registry, self._served, self._at(options.grpc_port), check_methods=options.check_signature_methods
+            )
             self.grpc_port = self._grpc.port
         if self._listener is not None:
-            self._api = RestApi(registry, options.rest_timeout_ms / 1000)
+            self._api = RestApi(registry, options.rest_timeout_ms / 1000, check_methods=options.check_signature_methods)
             self._http = http_server.HttpServer(self._api, self._listener, _DRAIN_SECONDS)
             self._http.start()
             self.rest_port = self._listener.getsockname()[1]
@@ -176,13 +178,21 @@ class ModelServer:
 
     def _load(self, folder: Path) -> LoadedModel:
         from serving.model_server.loaded import LoadedModel
+        from serving.model_server.warm_up import warm_up
 
-        return LoadedModel(
+        model = LoadedModel(
             folder,
             tags=self.options.saved_model_tags,
             intra_op_parallelism=self.options.intra_op_parallelism,
             inter_op_parallelism=self.options.inter_op_parallelism,
         )
+        if self.options.enable_model_warmup:
+            try:
+                warm_up(model, folder, self.options.warmup_iterations)
+            except BaseException:
+                model.close()
+                raise
+        return model
 
     def _at(self, port: int) -> str:
         address = self.options.bind_address

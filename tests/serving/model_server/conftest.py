@@ -104,6 +104,66 @@ class Tokens(tf.Module):
         return {"ids": self.table.lookup(tokens)}
 
 
+def export_tf1(folder: Path, vocabulary: Path) -> None:
+    """A TF1 graph of tf.Examples that classifies and regresses, with variables, an asset and an op to initialise it.
+
+    With x (3 numbers) and word: scores [sum(w * x), index of word], classes ["sum", "word"], and their sum.
+    """
+    v1 = tf.compat.v1
+    with v1.Graph().as_default(), v1.Session() as session:
+        serialised = v1.placeholder(tf.string, [None], "tf_example")
+        features = {
+            "x": tf.io.FixedLenFeature([3], tf.float32),
+            "word": tf.io.FixedLenFeature([], tf.string, default_value=""),
+        }
+        parsed = v1.parse_example(serialised, features)
+        w = v1.get_variable("w", initializer=[1.0, 2.0, 3.0], use_resource=False)
+        asset = tf.constant(str(vocabulary))
+        v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, asset)
+        initializer = tf.lookup.TextFileInitializer(
+            asset, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
+        )
+        table = tf.lookup.StaticHashTable(initializer, default_value=-1)
+        total = tf.reduce_sum(w * parsed["x"], axis=1)
+        index = tf.cast(table.lookup(parsed["word"]), tf.float32)
+        scores = tf.stack([total, index], axis=1, name="scores")
+        classes = tf.tile(tf.constant([["sum", "word"]]), [tf.shape(scores)[0], 1])
+        session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+        info = v1.saved_model.build_tensor_info
+        signatures = {
+            "serving_default": v1.saved_model.classification_signature_def(serialised, classes, scores),
+            "labels": v1.saved_model.classification_signature_def(serialised, classes, None),
+            "regress": v1.saved_model.regression_signature_def(serialised, total + index),
+            "wide": v1.saved_model.build_signature_def(
+                {"inputs": info(serialised)}, {"outputs": info(scores)}, "tensorflow/serving/regress"
+            ),
+            "raw": v1.saved_model.predict_signature_def({"x": parsed["x"]}, {"total": total}),
+        }
+        builder = v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            signature_def_map=signatures,
+            assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
+            main_op=v1.tables_initializer(),
+        )
+        builder.save()
+
+
+class Scorer(tf.Module):
+    """What TF2 exports: a classification by its names alone, its method is predict."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+    def scores(self, inputs: Any) -> Any:
+        x = tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([3], tf.float32)})["x"]
+        return {"scores": x * 2.0}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+    def number(self, inputs: Any) -> Any:
+        x = tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([3], tf.float32)})["x"]
+        return {"outputs": tf.reduce_sum(x, axis=1, keepdims=True)}
+
+
 ECHOED = ["float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64"]
 ECHOED += ["uint8", "uint16", "uint32", "uint64", "bool", "string", "complex64", "complex128"]
 
@@ -114,7 +174,7 @@ def _export(module: tf.Module, folder: Path, **signatures: Any) -> None:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of SavedModels, not yet numbered: numeric1, numeric2, numeric3, shout, several, tokens, echo."""
+    """A folder of SavedModels, not yet numbered: numeric1 to 3, shout, several, tokens, tf1, scorer, echo."""
     root = tmp_path_factory.mktemp("exported")
     for scale in (1, 2, 3):
         numeric = Numeric(float(scale))
@@ -127,6 +187,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocabulary.write_text("\n".join(WORDS))
     tokens = Tokens(str(vocabulary))
     _export(tokens, root / "tokens", serving_default=tokens.predict)
+    export_tf1(root / "tf1", vocabulary)
+    scorer = Scorer()
+    _export(scorer, root / "scorer", serving_default=scorer.scores, number=scorer.number)
     vocabulary.unlink()  # the asset must come from the SavedModel
 
     echo = tf.Module()

@@ -10,11 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import (
-    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    inference_pb2,
-    regression_pb2,
 )
 
 Serve = Callable[[str], Any]
@@ -113,17 +110,6 @@ def test_a_request_without_a_model_spec(serve: Serve) -> None:
         lambda: client.models.GetModelStatus(get_model_status_pb2.GetModelStatusRequest()),
     ):
         assert _refused(call) == (grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
-
-
-def test_what_is_not_there_yet_says_so(serve: Serve) -> None:
-    client = serve("numeric1")
-    for call, name in (
-        (lambda: client.prediction.Classify(classification_pb2.ClassificationRequest()), "Classify"),
-        (lambda: client.prediction.Regress(regression_pb2.RegressionRequest()), "Regress"),
-        (lambda: client.prediction.MultiInference(inference_pb2.MultiInferenceRequest()), "MultiInference"),
-    ):
-        expected = (grpc.StatusCode.UNIMPLEMENTED, f"{name} is not supported by this server yet.")
-        assert _refused(call) == expected
 
 
 def _metadata_request(name: str, *fields: str) -> Any:

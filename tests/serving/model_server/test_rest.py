@@ -72,8 +72,6 @@ def test_trailing_text_unknown_keys_and_duplicates(serve: Serve) -> None:
         ("/v1/models/numeric1/versions/9:predict", 404, "Servable not found for request: Specific(numeric1, 9)"),
         ("/v1/models/numeric1/labels/beta:predict", 400, "Unrecognized servable version label: beta"),
         (f"/v1/models/numeric1/versions/{2**63}:predict", 400, f"Failed to convert version: {2**63} to numeric."),
-        ("/v1/models/numeric1:classify", 501, "classify is not supported by this server yet."),
-        ("/v1/models/numeric1:regress", 501, "regress is not supported by this server yet."),
         ("/v1/models/numeric1:explain", 400, "Malformed request: POST /v1/models/numeric1:explain"),
         ("/v1/models/numeric1", 400, "Malformed request: POST /v1/models/numeric1"),
         ("/v1/anything", 400, "Malformed request: POST /v1/anything"),
