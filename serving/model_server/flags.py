@@ -13,7 +13,7 @@ from serving.model_server.options import OptionError, Options
 
 # TensorFlow Serving has them; accepting them without doing what they say would mislead.
 _NOT_YET = """
-monitoring_config_file enable_batching batching_parameters_file
+enable_batching batching_parameters_file
 ssl_config_file use_alts_credentials grpc_socket_path grpc_channel_arguments grpc_max_threads
 rest_api_enable_cors_support rest_api_num_threads enable_grpc_healthcheck_service
 tensorflow_session_parallelism tensorflow_session_config_file platform_config_file
@@ -73,6 +73,7 @@ def _parser() -> _Parser:
     add(
         "--num_request_iterations_for_warmup", type=_whole(1, 2**31 - 1), default=1, help="runs of each warm-up request"
     )
+    add("--monitoring_config_file", default="", help="text-format MonitoringConfig: metrics for Prometheus")
     add("--saved_model_tags", default="serve", help="comma-separated tags of the graph to serve")
     add("--tensorflow_intra_op_parallelism", type=count, default=0, help="threads for one op, 0 for automatic")
     add("--tensorflow_inter_op_parallelism", type=count, default=0, help="threads across ops, 0 for the request's own")
@@ -161,6 +162,7 @@ def read_flags(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> 
         enable_model_warmup=given.enable_model_warmup,
         warmup_iterations=given.num_request_iterations_for_warmup,
         check_signature_methods=given.enable_signature_method_name_check,
+        monitoring_config_file=given.monitoring_config_file,
         saved_model_tags=tuple(tag.strip() for tag in given.saved_model_tags.split(",")),
         intra_op_parallelism=given.tensorflow_intra_op_parallelism,
         inter_op_parallelism=given.tensorflow_inter_op_parallelism,

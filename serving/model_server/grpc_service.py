@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from tensorflow_serving.apis import (
 from serving.model_server.errors import Code, ServingError, invalid, unsupported
 from serving.model_server.inference import answering, classify, multi_inference, one_model, predict, regress
 from serving.model_server.model_config import model_configs
+from serving.model_server.monitoring import Monitor
 from serving.model_server.registry import Lease, Registry
 from serving.model_server.served_models import ServedModels
 
@@ -47,7 +49,15 @@ class GrpcServer:
         OSError: The address cannot be bound.
     """
 
-    def __init__(self, registry: Registry, served: ServedModels, address: str, *, check_methods: bool = False) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        served: ServedModels,
+        address: str,
+        monitor: Monitor | None = None,
+        *,
+        check_methods: bool = False,
+    ) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="grpc")
         self._server = grpc.server(
             self._threads,
@@ -59,7 +69,7 @@ class GrpcServer:
             maximum_concurrent_rpcs=MAX_QUEUED,
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(registry, check_methods), self._server
+            PredictionService(registry, monitor, check_methods), self._server
         )
         self._models = ModelService(registry, served)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(self._models, self._server)
@@ -98,6 +108,38 @@ def _answering(
     return answer
 
 
+def _counted(
+    method: Callable[[Any, RequestT, grpc.ServicerContext], ResponseT],
+) -> Callable[[Any, RequestT, grpc.ServicerContext], ResponseT]:
+    """Tell the monitor, if there is one, how a request of the PredictionService ended."""
+    api = method.__name__
+
+    def count(self: PredictionService, request: RequestT, context: grpc.ServicerContext) -> ResponseT:
+        if self.monitor is None:
+            return method(self, request, context)
+        started, code = time.perf_counter(), Code.INTERNAL
+        try:
+            response = method(self, request, context)
+            code = Code.OK
+            return response
+        except ServingError as error:
+            code = error.code
+            raise
+        finally:
+            name = _model_name(request)
+            if self.registry.has(name):
+                self.monitor.request(name, api, "GRPC", code, time.perf_counter() - started)
+
+    count.__name__ = api
+    return count
+
+
+def _model_name(request: Any) -> str:
+    if isinstance(request, inference_pb2.MultiInferenceRequest):
+        return request.tasks[0].model_spec.name if request.tasks else ""
+    return str(request.model_spec.name)
+
+
 def _lease(registry: Registry, request: Any) -> Lease:
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
@@ -115,15 +157,17 @@ def _choice(spec: model_pb2.ModelSpec) -> tuple[int | None, str | None]:
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
     """Runs signatures and describes them."""
 
-    def __init__(self, registry: Registry, check_methods: bool) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, monitor: Monitor | None, check_methods: bool) -> None:
+        self.registry = registry
+        self.monitor = monitor
         self._check_methods = check_methods
 
     @_answering
+    @_counted
     def Predict(
         self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> predict_pb2.PredictResponse:
-        with _lease(self._registry, request) as (version, model):
+        with _lease(self.registry, request) as (version, model):
             return predict(model, version, request)
 
     @_answering
@@ -137,7 +181,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
         for field in request.metadata_field:
             if field != "signature_def":
                 raise invalid(f"Metadata field {field} is not supported")
-        with _lease(self._registry, request) as (version, model):
+        with _lease(self.registry, request) as (version, model):
             response = get_model_metadata_pb2.GetModelMetadataResponse()
             response.model_spec.name = request.model_spec.name
             response.model_spec.version.value = version
@@ -145,33 +189,36 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
         return response
 
     @_answering
+    @_counted
     def Classify(
         self, request: classification_pb2.ClassificationRequest, context: grpc.ServicerContext
     ) -> classification_pb2.ClassificationResponse:
         response = classification_pb2.ClassificationResponse()
-        with _lease(self._registry, request) as (version, model):
+        with _lease(self.registry, request) as (version, model):
             result = classify(model, request.model_spec, request.input, check_method=self._check_methods)
         response.result.CopyFrom(result)
         answering(response.model_spec, request.model_spec, version)
         return response
 
     @_answering
+    @_counted
     def Regress(
         self, request: regression_pb2.RegressionRequest, context: grpc.ServicerContext
     ) -> regression_pb2.RegressionResponse:
         response = regression_pb2.RegressionResponse()
-        with _lease(self._registry, request) as (version, model):
+        with _lease(self.registry, request) as (version, model):
             result = regress(model, request.model_spec, request.input, check_method=self._check_methods)
         response.result.CopyFrom(result)
         answering(response.model_spec, request.model_spec, version)
         return response
 
     @_answering
+    @_counted
     def MultiInference(
         self, request: inference_pb2.MultiInferenceRequest, context: grpc.ServicerContext
     ) -> inference_pb2.MultiInferenceResponse:
         spec = one_model(request)
-        with self._registry.lease(spec.name, *_choice(spec)) as (version, model):
+        with self.registry.lease(spec.name, *_choice(spec)) as (version, model):
             return multi_inference(model, version, request, check_method=self._check_methods)
 
 

@@ -56,7 +56,7 @@ def classify(
     examples = read_examples(given)
     signature = _signature(model, spec, CLASSIFY, check_method)
     outputs = [alias for alias in ("classes", "scores") if alias in signature.fetches]
-    return _classified(model.run(signature, {_INPUT: examples}, outputs), len(examples))
+    return _classified(model.run(signature, {_INPUT: examples}, outputs, api="Classify"), len(examples))
 
 
 def regress(
@@ -65,7 +65,7 @@ def regress(
     """A number for each tf.Example. Arguments and errors as for `classify`."""
     examples = read_examples(given)
     signature = _signature(model, spec, REGRESS, check_method)
-    return _regressed(model.run(signature, {_INPUT: examples}, ["outputs"]), len(examples))
+    return _regressed(model.run(signature, {_INPUT: examples}, ["outputs"], api="Regress"), len(examples))
 
 
 def multi_inference(
@@ -87,7 +87,7 @@ def multi_inference(
         signatures[name] = _signature(model, task.model_spec, task.method_name, check_method)
     examples = read_examples(request.input)
     joined = model.joined(tuple(signatures.values()))
-    outputs = model.run(joined, {_INPUT: examples})
+    outputs = model.run(joined, {_INPUT: examples}, api="MultiInference")
     response = inference_pb2.MultiInferenceResponse()
     for task in request.tasks:
         name = task.model_spec.signature_name or DEFAULT_SIGNATURE

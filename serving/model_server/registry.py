@@ -23,6 +23,10 @@ class Registry:
     def names(self) -> list[str]:
         return list(self._served.models)
 
+    def has(self, name: str) -> bool:
+        """Whether a model of that name is, or was, served."""
+        return name in self._served.models
+
     @property
     def ready(self) -> bool:
         """Whether every model has a version that serves."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from serving.model_server.json_requests import read_inputs, signature_name
 from serving.model_server.json_responses import write_error, write_outputs
 from serving.model_server.json_text import parse_object
 from serving.model_server.loaded import DEFAULT_SIGNATURE
+from serving.model_server.monitoring import Monitor
 from serving.model_server.registry import Registry
 from serving.model_server.versions import VersionStatus
 
@@ -31,6 +33,8 @@ _log = logging.getLogger(__name__)
 THREADS = 8
 MAX_BODY_BYTES = 1 << 28  # also after decompression
 MAX_QUEUED = 1024  # requests at once; more get 429
+
+_METRICS = b"text/plain; version=0.0.4; charset=utf-8"
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -47,8 +51,11 @@ class RestApi:
     A request that takes longer than `timeout_seconds` gets 504. Its computation is not interrupted.
     """
 
-    def __init__(self, registry: Registry, timeout_seconds: float, *, check_methods: bool = False) -> None:
+    def __init__(
+        self, registry: Registry, timeout_seconds: float, monitor: Monitor | None = None, *, check_methods: bool = False
+    ) -> None:
         self._registry = registry
+        self._monitor = monitor
         self._check_methods = check_methods
         self._timeout = timeout_seconds
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="rest")
@@ -79,7 +86,11 @@ class RestApi:
             status, body = 500, write_error(ServingError(Code.INTERNAL, "The server failed; its log says why."))
         finally:
             self._under_way -= 1
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        text = self._monitor is not None and path == self._monitor.path
+        headers = [
+            (b"content-type", _METRICS if text and status == 200 else b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+        ]
         if status == 413:
             headers.append((b"connection", b"close"))  # the rest of the body is not waited for
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -90,18 +101,35 @@ class RestApi:
             name, version, label = _model(match)
             verb = match[4].lower()
             body, gzipped = await _read(receive, scope["headers"])
-            answer = self._predict if verb == "predict" else self._classify if verb == "classify" else self._regress
-            return 200, await self._in_thread(answer, name, version, label, body, gzipped)
+            return 200, await self._answer(verb, name, version, label, body, gzipped)
         if method == "GET" and (match := _RESOURCE.fullmatch(path)):
             name, version, label = _model(match)
             if match[4]:
                 return 200, await self._in_thread(self._metadata, name, version, label)
             return 200, _status_body(self._registry.statuses(name, version, label))
+        if self._monitor is not None and method == "GET" and path == self._monitor.path:
+            return 200, self._monitor.text()
         if method in ("GET", "HEAD") and path in ("/healthz", "/readyz", "/models"):
             return self._own(path)
         if path.startswith("/v1/"):
             raise invalid(f"Malformed request: {method} {path}")
         raise ServingError(Code.NOT_FOUND, f"There is nothing at {path}.")
+
+    async def _answer(
+        self, verb: str, name: str, version: int | None, label: str | None, body: bytes, gzipped: bool
+    ) -> bytes:
+        answer = self._predict if verb == "predict" else self._classify if verb == "classify" else self._regress
+        started, code = time.perf_counter(), Code.INTERNAL
+        try:
+            answered = await self._in_thread(answer, name, version, label, body, gzipped)
+            code = Code.OK
+            return answered
+        except ServingError as error:
+            code = error.code
+            raise
+        finally:
+            if self._monitor is not None and self._registry.has(name):
+                self._monitor.request(name, verb.capitalize(), "REST", code, time.perf_counter() - started)
 
     async def _in_thread(self, function: Callable[..., bytes], *arguments: Any) -> bytes:
         future = asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from serving.model_server.http_server import HttpServer
     from serving.model_server.loaded import LoadedModel
     from serving.model_server.model_config import ModelConfig
+    from serving.model_server.monitoring import Monitor
     from serving.model_server.rest import RestApi
     from serving.model_server.served_models import Model, ServedModels
     from serving.model_server.slots import Slots
@@ -43,6 +45,7 @@ class ModelServer:
         self.rest_port: int | None = None
         self.grpc_port: int | None = None
         self._served: ServedModels | None = None
+        self._monitor: Monitor | None = None
         self._watch: ConfigWatch | None = None
         self._load_slots: Slots | None = None
         self._unload_slots: Slots | None = None
@@ -98,6 +101,11 @@ class ModelServer:
         else:
             configs = [ModelConfig(options.model_name, options.base_path)]
 
+        if str(options.monitoring_config_file):
+            from serving.model_server.monitoring import read_monitoring_config
+
+            self._monitor = read_monitoring_config(Path(options.monitoring_config_file))
+
         from serving.model_server.config_watch import ConfigWatch
         from serving.model_server.grpc_service import GrpcServer
         from serving.model_server.registry import Registry
@@ -124,11 +132,17 @@ class ModelServer:
         registry = Registry(self._served)
         if options.grpc_port is not None:
             self._grpc = GrpcServer(
-                registry, self._served, self._at(options.grpc_port), check_methods=options.check_signature_methods
+                registry,
+                self._served,
+                self._at(options.grpc_port),
+                self._monitor,
+                check_methods=options.check_signature_methods,
             )
             self.grpc_port = self._grpc.port
         if self._listener is not None:
-            self._api = RestApi(registry, options.rest_timeout_ms / 1000, check_methods=options.check_signature_methods)
+            self._api = RestApi(
+                registry, options.rest_timeout_ms / 1000, self._monitor, check_methods=options.check_signature_methods
+            )
             self._http = http_server.HttpServer(self._api, self._listener, _DRAIN_SECONDS)
             self._http.start()
             self.rest_port = self._listener.getsockname()[1]
@@ -167,7 +181,7 @@ class ModelServer:
         return ServedModel(
             config.name,
             config.base_path,
-            self._load,
+            partial(self._load, config.name),
             policy=config.policy,
             poll_wait_seconds=self.options.poll_wait_seconds,
             max_load_retries=self.options.max_load_retries,
@@ -176,7 +190,7 @@ class ModelServer:
             unload_slots=self._unload_slots,
         )
 
-    def _load(self, folder: Path) -> LoadedModel:
+    def _load(self, name: str, folder: Path) -> LoadedModel:
         from serving.model_server.loaded import LoadedModel
         from serving.model_server.warm_up import warm_up
 
@@ -185,6 +199,7 @@ class ModelServer:
             tags=self.options.saved_model_tags,
             intra_op_parallelism=self.options.intra_op_parallelism,
             inter_op_parallelism=self.options.inter_op_parallelism,
+            ran=partial(self._monitor.run, name) if self._monitor else None,
         )
         if self.options.enable_model_warmup:
             try:
