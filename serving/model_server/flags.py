@@ -13,7 +13,7 @@ from serving.model_server.options import OptionError, Options
 
 # TensorFlow Serving has them; accepting them without doing what they say would mislead.
 _NOT_YET = """
-enable_batching batching_parameters_file
+
 ssl_config_file use_alts_credentials grpc_socket_path grpc_channel_arguments grpc_max_threads
 rest_api_enable_cors_support rest_api_num_threads enable_grpc_healthcheck_service
 tensorflow_session_parallelism tensorflow_session_config_file platform_config_file
@@ -74,12 +74,14 @@ def _parser() -> _Parser:
         "--num_request_iterations_for_warmup", type=_whole(1, 2**31 - 1), default=1, help="runs of each warm-up request"
     )
     add("--monitoring_config_file", default="", help="text-format MonitoringConfig: metrics for Prometheus")
+    add("--batching_parameters_file", default="", help="text-format BatchingParameters, with --enable_batching")
     add("--saved_model_tags", default="serve", help="comma-separated tags of the graph to serve")
     add("--tensorflow_intra_op_parallelism", type=count, default=0, help="threads for one op, 0 for automatic")
     add("--tensorflow_inter_op_parallelism", type=count, default=0, help="threads across ops, 0 for the request's own")
     add("--bind_address", default="127.0.0.1", help="address both ports listen on (not in TensorFlow Serving)")
     for name, default, text in (
         ("--enable_model_warmup", True, "replay assets.extra/tf_serving_warmup_requests before a version serves"),
+        ("--enable_batching", False, "run requests that arrive together in one batch"),
         ("--enable_signature_method_name_check", False, "classify and regress need signatures exported for them"),
         (
             "--allow_version_labels_for_unavailable_models",
@@ -163,6 +165,8 @@ def read_flags(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> 
         warmup_iterations=given.num_request_iterations_for_warmup,
         check_signature_methods=given.enable_signature_method_name_check,
         monitoring_config_file=given.monitoring_config_file,
+        enable_batching=given.enable_batching,
+        batching_parameters_file=given.batching_parameters_file,
         saved_model_tags=tuple(tag.strip() for tag in given.saved_model_tags.split(",")),
         intra_op_parallelism=given.tensorflow_intra_op_parallelism,
         inter_op_parallelism=given.tensorflow_inter_op_parallelism,

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
+from serving.model_server.batching import BatchScheduler
 from serving.model_server.errors import Code, ServingError, invalid
 from serving.model_server.scann_ops import register_scann_ops
 from serving.model_server.tensors import DTYPES, Array, DType, as_array, decode
@@ -67,6 +69,7 @@ class LoadedModel:
         intra_op_parallelism: Threads for one op, 0 for TensorFlow's choice.
         inter_op_parallelism: Threads across ops. 0 runs a request's ops one after the other in the calling thread:
             the server already runs requests side by side, and small models answer several times faster.
+        batches: Runs requests together; None runs each by itself, in the calling thread.
         ran: Is told of every successful run: for which API, and how many seconds it took.
 
     Raises:
@@ -81,6 +84,7 @@ class LoadedModel:
         intra_op_parallelism: int = 0,
         inter_op_parallelism: int = 0,
         ran: Callable[[str, float], None] | None = None,
+        batches: BatchScheduler | None = None,
     ) -> None:
         register_text_ops()
         register_scann_ops(folder)
@@ -92,6 +96,7 @@ class LoadedModel:
         )
         self._caller_thread = inter_op_parallelism == 0
         self._ran = ran
+        self._batches = batches
         self._lock = threading.Lock()
         self._joined: dict[tuple[str, ...], Signature] = {}
         graph = tf.Graph()
@@ -156,16 +161,13 @@ class LoadedModel:
         call = signature.callables.get(outputs) or self._make_callable(signature, outputs)
         feeds = [inputs[alias] if alias in inputs else signature.defaults[alias] for alias in signature.inputs]
         started = time.perf_counter() if self._ran else 0.0
-        try:
-            results = call(*feeds)
-        except tf.errors.OpError as error:
-            raise ServingError(_code(error), error.message) from None
-        except (TypeError, ValueError, RuntimeError) as error:
-            # A session refuses what it cannot feed before the graph sees it.
-            raise invalid(str(error)) from None
+        if self._batches is None:
+            results: Sequence[Array] = _compute(call, feeds)
+        else:
+            results = self._batches.run((self, signature.name, outputs), partial(_compute, call), feeds)
         if self._ran:
             self._ran(api, time.perf_counter() - started)
-        return {alias: as_array(value) for alias, value in zip(outputs, results, strict=True)}
+        return dict(zip(outputs, results, strict=True))
 
     def close(self) -> None:
         """Give the memory back. No run may be under way."""
@@ -185,6 +187,16 @@ class LoadedModel:
             )
             signature.callables[outputs] = call
             return call
+
+
+def _compute(call: Callable[..., Sequence[Any]], feeds: Sequence[Array]) -> list[Array]:
+    try:
+        return [as_array(value) for value in call(*feeds)]
+    except tf.errors.OpError as error:
+        raise ServingError(_code(error), error.message) from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        # A session refuses what it cannot feed before the graph sees it.
+        raise invalid(str(error)) from None
 
 
 def _callable(

@@ -41,6 +41,8 @@ class Options:
     warmup_iterations: int = 1  # how often each request of a version's warm-up file runs
     check_signature_methods: bool = False  # whether classify and regress need signatures exported for them
     monitoring_config_file: str | os.PathLike[str] = ""  # text-format MonitoringConfig
+    enable_batching: bool = False
+    batching_parameters_file: str | os.PathLike[str] = ""  # text-format BatchingParameters
     saved_model_tags: tuple[str, ...] = ("serve",)
     intra_op_parallelism: int = 0  # threads for one op; 0 lets TensorFlow choose
     inter_op_parallelism: int = 0  # threads across ops; 0 runs a request's ops in the thread that took the request
@@ -57,6 +59,8 @@ class Options:
                 raise OptionError(f"{name} must be from 0 to 65535, not {port}.")
         if self.grpc_port is None and self.rest_port is None:
             raise OptionError("Both ports are off: give a gRPC port, a REST port or both.")
+        if str(self.batching_parameters_file) and not self.enable_batching:
+            raise OptionError("batching_parameters_file is given without enable_batching.")
         if str(self.monitoring_config_file) and self.rest_port is None:
             raise OptionError("monitoring_config_file needs the REST port, where metrics are read.")
         if self.grpc_port is not None and self.grpc_port == self.rest_port and self.grpc_port != 0:

@@ -16,6 +16,7 @@ from serving.model_server.options import Options
 if TYPE_CHECKING:
     import socket
 
+    from serving.model_server.batching import BatchScheduler
     from serving.model_server.config_watch import ConfigWatch
     from serving.model_server.grpc_service import GrpcServer
     from serving.model_server.http_server import HttpServer
@@ -46,6 +47,7 @@ class ModelServer:
         self.grpc_port: int | None = None
         self._served: ServedModels | None = None
         self._monitor: Monitor | None = None
+        self._batches: BatchScheduler | None = None
         self._watch: ConfigWatch | None = None
         self._load_slots: Slots | None = None
         self._unload_slots: Slots | None = None
@@ -106,6 +108,12 @@ class ModelServer:
 
             self._monitor = read_monitoring_config(Path(options.monitoring_config_file))
 
+        if options.enable_batching:
+            from serving.model_server.batching import BatchingParameters, BatchScheduler, read_batching_parameters
+
+            file = str(options.batching_parameters_file)
+            self._batches = BatchScheduler(read_batching_parameters(Path(file)) if file else BatchingParameters())
+
         from serving.model_server.config_watch import ConfigWatch
         from serving.model_server.grpc_service import GrpcServer
         from serving.model_server.registry import Registry
@@ -163,7 +171,9 @@ class ModelServer:
             self._api.close()
         if self._served is not None:
             self._served.stop(_DRAIN_SECONDS)
-        self._grpc = self._http = self._listener = self._api = self._watch = self._served = None
+        if self._batches is not None:
+            self._batches.stop()
+        self._grpc = self._http = self._listener = self._api = self._watch = self._served = self._batches = None
         self.rest_port = self.grpc_port = None
 
     def __enter__(self) -> Self:
@@ -199,6 +209,7 @@ class ModelServer:
             tags=self.options.saved_model_tags,
             intra_op_parallelism=self.options.intra_op_parallelism,
             inter_op_parallelism=self.options.inter_op_parallelism,
+            batches=self._batches,
             ran=partial(self._monitor.run, name) if self._monitor else None,
         )
         if self.options.enable_model_warmup:
