@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import grpc
@@ -32,60 +31,11 @@ from serving.model_server.served_models import ServedModels
 
 _log = logging.getLogger(__name__)
 
-THREADS = 8  # Python's share of a request is what limits a server; more threads only wait for one another
-MAX_MESSAGE_BYTES = 1 << 28
-MAX_QUEUED = 1024  # more requests at once get RESOURCE_EXHAUSTED
 _MESSAGE_LIMIT = 1024
 
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
-
-
-class GrpcServer:
-    """Answers on `address` (`host:port`, port 0 for any free one) from its construction to `stop`.
-
-    Raises:
-        OSError: The address cannot be bound.
-    """
-
-    def __init__(
-        self,
-        registry: Registry,
-        served: ServedModels,
-        address: str,
-        monitor: Monitor | None = None,
-        *,
-        check_methods: bool = False,
-    ) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="grpc")
-        self._server = grpc.server(
-            self._threads,
-            options=[
-                ("grpc.so_reuseport", 0),  # else a second server on the port takes half of the requests, silently
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", -1),
-            ],
-            maximum_concurrent_rpcs=MAX_QUEUED,
-        )
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(registry, monitor, check_methods), self._server
-        )
-        self._models = ModelService(registry, served)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(self._models, self._server)
-        try:
-            self.port = self._server.add_insecure_port(address)
-        except RuntimeError:
-            self.port = 0
-        if not self.port:
-            raise OSError(f"gRPC cannot listen on {address}: the port is in use or not allowed.")
-        self._server.start()
-
-    def stop(self, drain_seconds: float) -> None:
-        """Accept nothing more and let the calls under way finish."""
-        self._models.stopping = True
-        self._server.stop(drain_seconds).wait()
-        self._threads.shutdown()
 
 
 def _answering(
@@ -111,15 +61,23 @@ def _answering(
 def _counted(
     method: Callable[[Any, RequestT, grpc.ServicerContext], ResponseT],
 ) -> Callable[[Any, RequestT, grpc.ServicerContext], ResponseT]:
-    """Tell the monitor, if there is one, how a request of the PredictionService ended."""
+    """Refuse a request that nobody waits for any more, and tell the monitor, if there is one, how a request ended."""
     api = method.__name__
+
+    def timely(self: PredictionService, request: RequestT, context: grpc.ServicerContext) -> ResponseT:
+        left = context.time_remaining()
+        if left is not None and left <= 0:
+            raise ServingError(Code.DEADLINE_EXCEEDED, "The request's deadline had passed before its turn came.")
+        if not context.is_active():
+            raise ServingError(Code.CANCELLED, "The client went away before its request's turn came.")
+        return method(self, request, context)
 
     def count(self: PredictionService, request: RequestT, context: grpc.ServicerContext) -> ResponseT:
         if self.monitor is None:
-            return method(self, request, context)
+            return timely(self, request, context)
         started, code = time.perf_counter(), Code.INTERNAL
         try:
-            response = method(self, request, context)
+            response = timely(self, request, context)
             code = Code.OK
             return response
         except ServingError as error:
@@ -157,10 +115,13 @@ def _choice(spec: model_pb2.ModelSpec) -> tuple[int | None, str | None]:
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
     """Runs signatures and describes them."""
 
-    def __init__(self, registry: Registry, monitor: Monitor | None, check_methods: bool) -> None:
+    def __init__(
+        self, registry: Registry, monitor: Monitor | None, *, check_methods: bool = False, as_content: bool = False
+    ) -> None:
         self.registry = registry
         self.monitor = monitor
         self._check_methods = check_methods
+        self._as_content = as_content
 
     @_answering
     @_counted
@@ -168,7 +129,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
         self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> predict_pb2.PredictResponse:
         with _lease(self.registry, request) as (version, model):
-            return predict(model, version, request)
+            return predict(model, version, request, as_content=self._as_content)
 
     @_answering
     def GetModelMetadata(

@@ -23,8 +23,13 @@ _INPUT = "inputs"  # the one input of both: serialised tf.Examples
 _KIND = {CLASSIFY: "classification", REGRESS: "regression"}
 
 
-def predict(model: LoadedModel, version: int, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+def predict(
+    model: LoadedModel, version: int, request: predict_pb2.PredictRequest, *, as_content: bool = False
+) -> predict_pb2.PredictResponse:
     """Run a signature on the request's tensors.
+
+    Args:
+        as_content: Whether numbers come back as `tensor_content` rather than as typed values.
 
     Raises:
         ServingError: FAILED_PRECONDITION for an unknown signature; see also `LoadedModel.run`.
@@ -38,7 +43,7 @@ def predict(model: LoadedModel, version: int, request: predict_pb2.PredictReques
     response = predict_pb2.PredictResponse()
     answering(response.model_spec, request.model_spec, version)
     for alias, array in outputs.items():
-        encode(array, response.outputs[alias])
+        encode(array, response.outputs[alias], as_content=as_content)
     return response
 
 

@@ -33,7 +33,15 @@ class Options:
     rest_port: int | None = 0
     bind_address: str = "127.0.0.1"
     allow_public_bind: bool = False  # there are no keys yet: whoever reaches the port may ask
+    grpc_socket_path: str | os.PathLike[str] = ""  # a Unix socket that answers as well, without TLS
+    ssl_config_file: str | os.PathLike[str] = ""  # text-format SSLConfig, for the gRPC port
+    grpc_channel_arguments: tuple[tuple[str, int | str], ...] = ()
+    grpc_max_threads: int = 0  # 0 for automatic
+    enable_grpc_health: bool = False
+    serialize_as_tensor_content: bool = False
     rest_timeout_ms: int = 30_000
+    rest_threads: int = 0  # 0 for automatic
+    rest_cors: bool = False  # let pages from everywhere ask
     poll_wait_seconds: float = 1.0  # 0 looks for versions once
     max_load_retries: int = 5
     load_retry_interval_seconds: float = 60.0
@@ -57,8 +65,10 @@ class Options:
         for name, port in (("grpc_port", self.grpc_port), ("rest_port", self.rest_port)):
             if port is not None and not 0 <= port <= 65535:
                 raise OptionError(f"{name} must be from 0 to 65535, not {port}.")
-        if self.grpc_port is None and self.rest_port is None:
+        if self.grpc_port is None and self.rest_port is None and not str(self.grpc_socket_path):
             raise OptionError("Both ports are off: give a gRPC port, a REST port or both.")
+        if str(self.ssl_config_file) and self.grpc_port is None:
+            raise OptionError("ssl_config_file needs the gRPC port: REST has no TLS.")
         if str(self.batching_parameters_file) and not self.enable_batching:
             raise OptionError("batching_parameters_file is given without enable_batching.")
         if str(self.monitoring_config_file) and self.rest_port is None:
@@ -68,6 +78,8 @@ class Options:
         for name in (
             "poll_wait_seconds",
             "model_config_poll_wait_seconds",
+            "grpc_max_threads",
+            "rest_threads",
             "warmup_iterations",
             "num_load_threads",
             "num_unload_threads",

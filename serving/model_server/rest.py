@@ -25,15 +25,22 @@ from serving.model_server.json_responses import write_error, write_outputs
 from serving.model_server.json_text import parse_object
 from serving.model_server.loaded import DEFAULT_SIGNATURE
 from serving.model_server.monitoring import Monitor
+from serving.model_server.options import Options
 from serving.model_server.registry import Registry
 from serving.model_server.versions import VersionStatus
 
 _log = logging.getLogger(__name__)
 
 THREADS = 8
+BATCHING_THREADS = 64  # requests of one batch wait for one another
 MAX_BODY_BYTES = 1 << 28  # also after decompression
 MAX_QUEUED = 1024  # requests at once; more get 429
 
+_CORS = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"GET, POST"),
+    (b"access-control-allow-headers", b"*"),
+]
 _METRICS = b"text/plain; version=0.0.4; charset=utf-8"
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -48,17 +55,17 @@ _RESOURCE = re.compile(_MODEL + r"(/metadata)?", re.IGNORECASE | re.ASCII)
 class RestApi:
     """Answers one request after the other; models run in threads, so that the loop stays free.
 
-    A request that takes longer than `timeout_seconds` gets 504. Its computation is not interrupted.
+    A request that takes longer than `options.rest_timeout_ms` gets 504. Its computation is not interrupted.
     """
 
-    def __init__(
-        self, registry: Registry, timeout_seconds: float, monitor: Monitor | None = None, *, check_methods: bool = False
-    ) -> None:
+    def __init__(self, registry: Registry, options: Options, monitor: Monitor | None = None) -> None:
         self._registry = registry
         self._monitor = monitor
-        self._check_methods = check_methods
-        self._timeout = timeout_seconds
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="rest")
+        self._check_methods = options.check_signature_methods
+        self._cors = options.rest_cors
+        self._timeout = options.rest_timeout_ms / 1000
+        threads = options.rest_threads or (BATCHING_THREADS if options.enable_batching else THREADS)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="rest")
         self._under_way = 0
         self.draining = False
 
@@ -91,6 +98,8 @@ class RestApi:
             (b"content-type", _METRICS if text and status == 200 else b"application/json"),
             (b"content-length", b"%d" % len(body)),
         ]
+        if self._cors:
+            headers.extend(_CORS)
         if status == 413:
             headers.append((b"connection", b"close"))  # the rest of the body is not waited for
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -111,6 +120,8 @@ class RestApi:
             return 200, self._monitor.text()
         if method in ("GET", "HEAD") and path in ("/healthz", "/readyz", "/models"):
             return self._own(path)
+        if method == "OPTIONS" and self._cors:
+            return 200, b""
         if path.startswith("/v1/"):
             raise invalid(f"Malformed request: {method} {path}")
         raise ServingError(Code.NOT_FOUND, f"There is nothing at {path}.")

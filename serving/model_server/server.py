@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from serving.model_server.batching import BatchScheduler
     from serving.model_server.config_watch import ConfigWatch
-    from serving.model_server.grpc_service import GrpcServer
+    from serving.model_server.grpc_server import GrpcServer
     from serving.model_server.http_server import HttpServer
     from serving.model_server.loaded import LoadedModel
     from serving.model_server.model_config import ModelConfig
@@ -115,7 +115,7 @@ class ModelServer:
             self._batches = BatchScheduler(read_batching_parameters(Path(file)) if file else BatchingParameters())
 
         from serving.model_server.config_watch import ConfigWatch
-        from serving.model_server.grpc_service import GrpcServer
+        from serving.model_server.grpc_server import GrpcServer
         from serving.model_server.registry import Registry
         from serving.model_server.rest import RestApi
         from serving.model_server.served_models import ServedModels
@@ -138,19 +138,12 @@ class ModelServer:
         if self._watch is not None:
             self._watch.start()
         registry = Registry(self._served)
-        if options.grpc_port is not None:
-            self._grpc = GrpcServer(
-                registry,
-                self._served,
-                self._at(options.grpc_port),
-                self._monitor,
-                check_methods=options.check_signature_methods,
-            )
+        if options.grpc_port is not None or str(options.grpc_socket_path):
+            address = None if options.grpc_port is None else self._at(options.grpc_port)
+            self._grpc = GrpcServer(registry, self._served, address, options, self._monitor)
             self.grpc_port = self._grpc.port
         if self._listener is not None:
-            self._api = RestApi(
-                registry, options.rest_timeout_ms / 1000, self._monitor, check_methods=options.check_signature_methods
-            )
+            self._api = RestApi(registry, options, self._monitor)
             self._http = http_server.HttpServer(self._api, self._listener, _DRAIN_SECONDS)
             self._http.start()
             self.rest_port = self._listener.getsockname()[1]

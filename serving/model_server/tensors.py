@@ -120,8 +120,11 @@ def decode(proto: tensor_pb2.TensorProto, alias: str) -> Array:
     return values[:size].reshape(shape)
 
 
-def encode(array: Array, proto: tensor_pb2.TensorProto) -> None:
+def encode(array: Array, proto: tensor_pb2.TensorProto, *, as_content: bool = False) -> None:
     """Write an output into an empty `proto`, in the typed values that TensorFlow Serving answers with.
+
+    With `as_content`, numbers go into `tensor_content` as they lie in memory. Strings do not: TensorFlow's own
+    `make_ndarray` cannot read them there.
 
     Raises:
         ServingError: UNIMPLEMENTED, see `dtype_of`.
@@ -132,7 +135,9 @@ def encode(array: Array, proto: tensor_pb2.TensorProto) -> None:
         proto.tensor_shape.dim.add().size = size
     if array.size == 0:
         return
-    if dtype.packed is not None:
+    if as_content and not dtype.is_string:
+        proto.tensor_content = array.tobytes()
+    elif dtype.packed is not None:
         _merge_packed(proto, dtype, array.astype(dtype.packed, copy=False).tobytes())
     elif array.dtype == np.bool_:
         _merge_packed(proto, dtype, array.tobytes())  # a bool is a varint of one byte, 0 or 1

@@ -31,6 +31,13 @@ def test_a_config_file_instead_of_a_base_path() -> None:
     assert options.num_load_threads == 2
 
 
+def test_threads_and_channel_arguments() -> None:
+    options = read("--model_base_path=/m", "--grpc_channel_arguments=a.b=1,c=d=e", "--grpc_max_threads=3")
+    assert (options.grpc_channel_arguments, options.grpc_max_threads) == ((("a.b", 1), ("c", "d=e")), 3)
+    options = read("--model_base_path=/m", "--tensorflow_session_parallelism=2", "--rest_api_num_threads=5")
+    assert (options.intra_op_parallelism, options.inter_op_parallelism, options.rest_threads) == (2, 2, 5)
+
+
 def test_port_zero_is_off() -> None:
     options = read("--model_base_path=/m", "--port=0", "--rest_api_port=8501")
     assert (options.grpc_port, options.rest_port) == (None, 8501)
@@ -55,7 +62,12 @@ def test_the_containers_environment() -> None:
         (["--rest-api-port=1"], "did you mean --rest_api_port?"),
         (["--nonsense"], "--nonsense is not a flag"),
         (["stray"], "'stray' is not a flag"),
-        (["--use_alts_credentials"], "--use_alts_credentials is a TensorFlow Serving flag that this server does not"),
+        (["--use_alts_credentials"], "does not have: ALTS works inside"),
+        (["--xla_cpu_compilation_enabled=true"], "does not have: models run as they were exported"),
+        (["--grpc_channel_arguments=a"], "--grpc_channel_arguments: is a list of key=value, not 'a'"),
+        (["--tensorflow_session_parallelism=1", "--tensorflow_intra_op_parallelism=1"], "sets both others"),
+        (["--ssl_config_file=/x", "--port=0", "--rest_api_port=1"], "ssl_config_file needs the gRPC port"),
+        (["--monitoring_config_file=/x"], "monitoring_config_file needs the REST port"),
         (["--batching_parameters_file=/x"], "without enable_batching"),
         (["--port=abc"], "--port: needs a whole number from 0 to 65535, not 'abc'"),
         (["--port=70000"], "--port: needs a whole number"),

@@ -185,3 +185,16 @@ def test_a_slow_model_gets_504_and_the_server_goes_on(
         answer = http.post("/v1/models/default:predict", json=slow)
         assert (answer.status_code, answer.json()) == (504, {"error": "The model took longer than 50 ms."})
         eventually(lambda: http.post("/v1/models/default:predict", json=ROWS).json() == ANSWER)
+
+
+@pytest.mark.parametrize("cors", [False, True])
+def test_pages_from_elsewhere_may_ask_only_if_told(cors: bool, tmp_path: Any, publish: Callable[..., Any]) -> None:
+    publish(tmp_path, 1, "numeric1")
+    options = Options(model_base_path=tmp_path, grpc_port=None, rest_cors=cors, rest_threads=1)
+    with ModelServer(options) as server, httpx.Client(base_url=server.rest_url or "") as http:
+        answer = http.post("/v1/models/default:predict", json=ROWS)
+        preflight = http.options("/v1/models/default:predict")
+        assert answer.json() == ANSWER
+        assert answer.headers.get("access-control-allow-origin") == ("*" if cors else None)
+        assert preflight.status_code == (200 if cors else 400)
+        assert preflight.headers.get("access-control-allow-methods") == ("GET, POST" if cors else None)
