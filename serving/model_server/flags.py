@@ -96,6 +96,8 @@ def _parser() -> _Parser:
         "--num_request_iterations_for_warmup", type=_whole(1, 2**31 - 1), default=1, help="runs of each warm-up request"
     )
     add("--monitoring_config_file", default="", help="text-format MonitoringConfig: metrics for Prometheus")
+    add("--request_log_file", default="", help="a JSON line for each request (not in TensorFlow Serving)")
+    add("--request_log_rate", type=float, default=1.0, help="share of requests logged (not in TensorFlow Serving)")
     add("--batching_parameters_file", default="", help="text-format BatchingParameters, with --enable_batching")
     add("--saved_model_tags", default="serve", help="comma-separated tags of the graph to serve")
     add("--tensorflow_intra_op_parallelism", type=count, default=0, help="threads for one op, 0 for automatic")
@@ -203,6 +205,8 @@ def read_flags(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> 
         warmup_iterations=given.num_request_iterations_for_warmup,
         check_signature_methods=given.enable_signature_method_name_check,
         monitoring_config_file=given.monitoring_config_file,
+        request_log_file=given.request_log_file,
+        request_log_rate=given.request_log_rate,
         enable_batching=given.enable_batching,
         batching_parameters_file=given.batching_parameters_file,
         saved_model_tags=tuple(tag.strip() for tag in given.saved_model_tags.split(",")),

@@ -11,9 +11,9 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 
 from serving.model_server.errors import invalid
 from serving.model_server.grpc_service import ModelService, PredictionService
-from serving.model_server.monitoring import Monitor
 from serving.model_server.options import Options
 from serving.model_server.registry import Registry
+from serving.model_server.request_log import Observer
 from serving.model_server.served_models import ServedModels
 from serving.model_server.text_config import read_text_config
 
@@ -41,7 +41,7 @@ class GrpcServer:
         served: ServedModels,
         address: str | None,
         options: Options,
-        monitor: Monitor | None = None,
+        observer: Observer | None = None,
     ) -> None:
         credentials = _credentials(Path(options.ssl_config_file)) if str(options.ssl_config_file) else None
         threads = options.grpc_max_threads or (BATCHING_THREADS if options.enable_batching else THREADS)
@@ -55,7 +55,7 @@ class GrpcServer:
         self._server = grpc.server(self._threads, options=list(arguments.items()), maximum_concurrent_rpcs=MAX_QUEUED)
         predictions = PredictionService(
             registry,
-            monitor,
+            observer,
             check_methods=options.check_signature_methods,
             as_content=options.serialize_as_tensor_content,
         )

@@ -25,8 +25,8 @@ from tensorflow_serving.apis import (
 from serving.model_server.errors import Code, ServingError, invalid, unsupported
 from serving.model_server.inference import answering, classify, multi_inference, one_model, predict, regress
 from serving.model_server.model_config import model_configs
-from serving.model_server.monitoring import Monitor
 from serving.model_server.registry import Lease, Registry
+from serving.model_server.request_log import Observer
 from serving.model_server.served_models import ServedModels
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def _answering(
 def _counted(
     method: Callable[[Any, RequestT, grpc.ServicerContext], ResponseT],
 ) -> Callable[[Any, RequestT, grpc.ServicerContext], ResponseT]:
-    """Refuse a request that nobody waits for any more, and tell the monitor, if there is one, how a request ended."""
+    """Refuse a request that nobody waits for any more, and tell the observer, if there is one, how a request ended."""
     api = method.__name__
 
     def timely(self: PredictionService, request: RequestT, context: grpc.ServicerContext) -> ResponseT:
@@ -73,7 +73,7 @@ def _counted(
         return method(self, request, context)
 
     def count(self: PredictionService, request: RequestT, context: grpc.ServicerContext) -> ResponseT:
-        if self.monitor is None:
+        if self.observer is None:
             return timely(self, request, context)
         started, code = time.perf_counter(), Code.INTERNAL
         try:
@@ -84,9 +84,7 @@ def _counted(
             code = error.code
             raise
         finally:
-            name = _model_name(request)
-            if self.registry.has(name):
-                self.monitor.request(name, api, "GRPC", code, time.perf_counter() - started)
+            self.observer(_model_name(request), api, "GRPC", code, time.perf_counter() - started)
 
     count.__name__ = api
     return count
@@ -116,10 +114,10 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
     """Runs signatures and describes them."""
 
     def __init__(
-        self, registry: Registry, monitor: Monitor | None, *, check_methods: bool = False, as_content: bool = False
+        self, registry: Registry, observer: Observer | None, *, check_methods: bool = False, as_content: bool = False
     ) -> None:
         self.registry = registry
-        self.monitor = monitor
+        self.observer = observer
         self._check_methods = check_methods
         self._as_content = as_content
 

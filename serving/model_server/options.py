@@ -49,6 +49,8 @@ class Options:
     warmup_iterations: int = 1  # how often each request of a version's warm-up file runs
     check_signature_methods: bool = False  # whether classify and regress need signatures exported for them
     monitoring_config_file: str | os.PathLike[str] = ""  # text-format MonitoringConfig
+    request_log_file: str | os.PathLike[str] = ""  # a line of JSON for each request, without what was asked
+    request_log_rate: float = 1.0  # the share of requests that are logged
     enable_batching: bool = False
     batching_parameters_file: str | os.PathLike[str] = ""  # text-format BatchingParameters
     saved_model_tags: tuple[str, ...] = ("serve",)
@@ -67,6 +69,8 @@ class Options:
                 raise OptionError(f"{name} must be from 0 to 65535, not {port}.")
         if self.grpc_port is None and self.rest_port is None and not str(self.grpc_socket_path):
             raise OptionError("Both ports are off: give a gRPC port, a REST port or both.")
+        if not 0 <= self.request_log_rate <= 1:
+            raise OptionError(f"request_log_rate must be from 0 to 1, but is {self.request_log_rate}.")
         if str(self.ssl_config_file) and self.grpc_port is None:
             raise OptionError("ssl_config_file needs the gRPC port: REST has no TLS.")
         if str(self.batching_parameters_file) and not self.enable_batching:

@@ -27,6 +27,7 @@ from serving.model_server.loaded import DEFAULT_SIGNATURE
 from serving.model_server.monitoring import Monitor
 from serving.model_server.options import Options
 from serving.model_server.registry import Registry
+from serving.model_server.request_log import Observer
 from serving.model_server.versions import VersionStatus
 
 _log = logging.getLogger(__name__)
@@ -58,9 +59,12 @@ class RestApi:
     A request that takes longer than `options.rest_timeout_ms` gets 504. Its computation is not interrupted.
     """
 
-    def __init__(self, registry: Registry, options: Options, monitor: Monitor | None = None) -> None:
+    def __init__(
+        self, registry: Registry, options: Options, monitor: Monitor | None = None, observer: Observer | None = None
+    ) -> None:
         self._registry = registry
         self._monitor = monitor
+        self._observer = observer
         self._check_methods = options.check_signature_methods
         self._cors = options.rest_cors
         self._timeout = options.rest_timeout_ms / 1000
@@ -139,8 +143,8 @@ class RestApi:
             code = error.code
             raise
         finally:
-            if self._monitor is not None and self._registry.has(name):
-                self._monitor.request(name, verb.capitalize(), "REST", code, time.perf_counter() - started)
+            if self._observer is not None:
+                self._observer(name, verb.capitalize(), "REST", code, time.perf_counter() - started)
 
     async def _in_thread(self, function: Callable[..., bytes], *arguments: Any) -> bytes:
         future = asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from serving.model_server.errors import ServingError
+from serving.model_server.errors import Code, ServingError
 from serving.model_server.options import Options
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from serving.model_server.loaded import LoadedModel
     from serving.model_server.model_config import ModelConfig
     from serving.model_server.monitoring import Monitor
+    from serving.model_server.registry import Registry
+    from serving.model_server.request_log import Observer, RequestLog
     from serving.model_server.rest import RestApi
     from serving.model_server.served_models import Model, ServedModels
     from serving.model_server.slots import Slots
@@ -47,6 +49,7 @@ class ModelServer:
         self.grpc_port: int | None = None
         self._served: ServedModels | None = None
         self._monitor: Monitor | None = None
+        self._request_log: RequestLog | None = None
         self._batches: BatchScheduler | None = None
         self._watch: ConfigWatch | None = None
         self._load_slots: Slots | None = None
@@ -108,6 +111,10 @@ class ModelServer:
 
             self._monitor = read_monitoring_config(Path(options.monitoring_config_file))
 
+        if str(options.request_log_file):
+            from serving.model_server.request_log import RequestLog
+
+            self._request_log = RequestLog(Path(options.request_log_file), options.request_log_rate)
         if options.enable_batching:
             from serving.model_server.batching import BatchingParameters, BatchScheduler, read_batching_parameters
 
@@ -138,12 +145,13 @@ class ModelServer:
         if self._watch is not None:
             self._watch.start()
         registry = Registry(self._served)
+        observer = self._observer(registry)
         if options.grpc_port is not None or str(options.grpc_socket_path):
             address = None if options.grpc_port is None else self._at(options.grpc_port)
-            self._grpc = GrpcServer(registry, self._served, address, options, self._monitor)
+            self._grpc = GrpcServer(registry, self._served, address, options, observer)
             self.grpc_port = self._grpc.port
         if self._listener is not None:
-            self._api = RestApi(registry, options, self._monitor)
+            self._api = RestApi(registry, options, self._monitor, observer)
             self._http = http_server.HttpServer(self._api, self._listener, _DRAIN_SECONDS)
             self._http.start()
             self.rest_port = self._listener.getsockname()[1]
@@ -166,7 +174,11 @@ class ModelServer:
             self._served.stop(_DRAIN_SECONDS)
         if self._batches is not None:
             self._batches.stop()
-        self._grpc = self._http = self._listener = self._api = self._watch = self._served = self._batches = None
+        if self._request_log is not None:
+            self._request_log.stop()
+        self._grpc = self._http = self._listener = self._api = self._watch = self._served = self._batches = (
+            self._request_log
+        ) = None
         self.rest_port = self.grpc_port = None
 
     def __enter__(self) -> Self:
@@ -177,6 +189,19 @@ class ModelServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _observer(self, registry: Registry) -> Observer | None:
+        monitor, log = self._monitor, self._request_log
+        if monitor is None:
+            return log.request if log else None
+
+        def observe(model: str, api: str, entrypoint: str, code: Code, seconds: float) -> None:
+            if registry.has(model):
+                monitor.request(model, api, entrypoint, code, seconds)
+            if log is not None:
+                log.request(model, api, entrypoint, code, seconds)
+
+        return observe
 
     def _create(self, config: ModelConfig) -> Model:
         from serving.model_server.lifecycle import ServedModel
