@@ -20,6 +20,7 @@ from benchmarks import (
     importing,
     index,
     languages,
+    model_server,
     quantise,
     refresh,
     resume,
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "tuning": tuning.run,
     "edge": edge.run,
     "quantise": quantise.run,
+    "model-server": model_server.run,
     **{name: partial(run_quality, name) for name in DATA_SETS},
 }
 

@@ -45,7 +45,8 @@ class EdgeServer:
         allow_public_bind: bool = False,
         poll_seconds: float = 5.0,
     ) -> None:
-        from serving.model_server.http_server import HttpServer, bind
+        from serving.edge.http_server import HttpServer
+        from serving.model_server.listening import bind
 
         if not allow_public_bind and not _is_loopback(bind_address):
             raise BadRequest(

@@ -44,6 +44,7 @@ class Signature:
     feeds: tuple[str, ...]
     fetches: dict[str, str]
     method: str = ""  # tensorflow/serving/predict, .../classify or .../regress
+    seconds: float = float("inf")  # that a request took lately, from its text to the answer's; not known at first
     callables: dict[tuple[str, ...], Callable[..., Sequence[Any]]] = field(default_factory=dict)
 
     @classmethod

@@ -37,7 +37,6 @@ def serve(argv: list[str]) -> int:
         _import_tensorflow()
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
         from serving.model_server.server import ModelServer
 

@@ -1,4 +1,4 @@
-"""The REST API as an ASGI application: TensorFlow Serving's under `/v1`, our own `/healthz`, `/readyz`, `/models`."""
+"""The REST API: TensorFlow Serving's under `/v1`, our own `/healthz`, `/readyz`, `/models`, and metrics."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import logging
 import re
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import unquote
 
 import orjson
@@ -17,7 +17,8 @@ from google.protobuf.json_format import MessageToDict
 from tensorflow_serving.apis.input_pb2 import Input
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
-from serving.model_server.errors import Code, ServingError, invalid
+from serving.model_server.errors import Code, ServingError, abridge, invalid
+from serving.model_server.http_protocol import Request, Response
 from serving.model_server.inference import classify, regress
 from serving.model_server.json_examples import read_input, write_classified, write_regressed
 from serving.model_server.json_requests import read_inputs, signature_name
@@ -35,116 +36,147 @@ _log = logging.getLogger(__name__)
 THREADS = 8
 BATCHING_THREADS = 64  # requests of one batch wait for one another
 MAX_BODY_BYTES = 1 << 28  # also after decompression
-MAX_QUEUED = 1024  # requests at once; more get 429
-
-_CORS = [
-    (b"access-control-allow-origin", b"*"),
-    (b"access-control-allow-methods", b"GET, POST"),
-    (b"access-control-allow-headers", b"*"),
-]
-_METRICS = b"text/plain; version=0.0.4; charset=utf-8"
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+MAX_QUEUED = 1024  # requests in threads at once; more get 429
+# A request that takes this long, and is this long, is answered by the loop itself: handing it to a thread and back
+# takes about as long. Others might wait for it, so it must be less than they would notice.
+QUICK_SECONDS, QUICK_BYTES = 5e-4, 1 << 14
+_FORGETTING = 0.05  # how much of a signature's time the last request makes up
 
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?"
 _METHOD = re.compile(_MODEL + r":(predict|classify|regress)", re.IGNORECASE | re.ASCII)
 _RESOURCE = re.compile(_MODEL + r"(/metadata)?", re.IGNORECASE | re.ASCII)
+_CORS = (
+    b"access-control-allow-origin: *\r\naccess-control-allow-methods: GET, POST\r\naccess-control-allow-headers: *\r\n"
+)
+_METRICS = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 class RestApi:
-    """Answers one request after the other; models run in threads, so that the loop stays free.
+    """Answers requests: small ones on quick models at once, others in threads, so that the loop stays free.
 
-    A request that takes longer than `options.rest_timeout_ms` gets 504. Its computation is not interrupted.
+    A request in a thread that takes longer than `options.rest_timeout_ms` gets 504. Its computation is not
+    interrupted.
     """
 
     def __init__(
         self, registry: Registry, options: Options, monitor: Monitor | None = None, observer: Observer | None = None
     ) -> None:
+        self.draining = False
         self._registry = registry
         self._monitor = monitor
         self._observer = observer
+        self._batching = options.enable_batching
         self._check_methods = options.check_signature_methods
+        self._headers = _CORS if options.rest_cors else b""
         self._cors = options.rest_cors
         self._timeout = options.rest_timeout_ms / 1000
         threads = options.rest_threads or (BATCHING_THREADS if options.enable_batching else THREADS)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="rest")
         self._under_way = 0
-        self.draining = False
 
     def close(self) -> None:
         """Let the threads go, once no request is under way."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        path = scope["raw_path"].decode("latin-1")
+    # What `http_protocol.Application` asks for
+
+    @property
+    def max_body_bytes(self) -> int:
+        return MAX_BODY_BYTES
+
+    def now(self, request: Request) -> Response | None:
+        """The answer, or None if a thread should find it."""
+        try:
+            if request.method == "POST" and (match := _METHOD.fullmatch(request.path)):
+                quick = len(request.body) <= QUICK_BYTES and not request.encoding and not self._batching
+                if not quick or match[4].lower() != "predict":
+                    return None
+                answer = self._predict_now(match, request)
+                return None if answer is None else self._response(200, answer)
+            return self._look_up(request)
+        except Exception as error:
+            return self._failed(request, error)
+
+    async def later(self, request: Request) -> Response:
+        """The answer, found in a thread."""
         self._under_way += 1
         try:
             if self._under_way > MAX_QUEUED:
                 raise ServingError(Code.RESOURCE_EXHAUSTED, f"More than {MAX_QUEUED} requests are under way.")
-            status, body = await self._route(scope["method"], path, scope, receive)
-        except ServingError as error:
-            status, body = error.http_status, write_error(error)
-        except _BodyTooLarge as error:
-            status, body = 413, write_error(invalid(str(error)))
-        except _Gone:
-            return
-        except Exception:
-            _log.exception("%s %s failed.", scope["method"], path)
-            status, body = 500, write_error(ServingError(Code.INTERNAL, "The server failed; its log says why."))
+            if request.method == "POST" and (match := _METHOD.fullmatch(request.path)):
+                return self._response(200, await self._answer(match, request))
+            match = _RESOURCE.fullmatch(request.path)
+            assert match is not None
+            return self._response(200, await self._in_thread(self._metadata, *_model(match)))
+        except Exception as error:
+            return self._failed(request, error)
         finally:
             self._under_way -= 1
-        text = self._monitor is not None and path == self._monitor.path
-        headers = [
-            (b"content-type", _METRICS if text and status == 200 else b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-        ]
-        if self._cors:
-            headers.extend(_CORS)
-        if status == 413:
-            headers.append((b"connection", b"close"))  # the rest of the body is not waited for
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
 
-    async def _route(self, method: str, path: str, scope: Scope, receive: Receive) -> tuple[int, bytes]:
-        if method == "POST" and (match := _METHOD.fullmatch(path)):
-            name, version, label = _model(match)
-            verb = match[4].lower()
-            body, gzipped = await _read(receive, scope["headers"])
-            return 200, await self._answer(verb, name, version, label, body, gzipped)
+    def refuse(self, status: int, message: str) -> Response:
+        """The answer to what is no request."""
+        return self._response(status, write_error(invalid(message)))
+
+    def _response(self, status: int, body: bytes) -> Response:
+        return Response(status, body, headers=self._headers)
+
+    def _failed(self, request: Request, error: Exception) -> Response:
+        if isinstance(error, ServingError):
+            return self._response(error.http_status, write_error(error))
+        if isinstance(error, _BodyTooLarge):
+            return self.refuse(413, str(error))
+        _log.error("%s %s failed.", request.method, request.path, exc_info=error)
+        return self._response(500, write_error(ServingError(Code.INTERNAL, "The server failed; its log says why.")))
+
+    # Routes
+
+    def _look_up(self, request: Request) -> Response | None:
+        method, path = request.method, request.path
         if method == "GET" and (match := _RESOURCE.fullmatch(path)):
-            name, version, label = _model(match)
             if match[4]:
-                return 200, await self._in_thread(self._metadata, name, version, label)
-            return 200, _status_body(self._registry.statuses(name, version, label))
+                return None
+            return self._response(200, _status_body(self._registry.statuses(*_model(match))))
         if self._monitor is not None and method == "GET" and path == self._monitor.path:
-            return 200, self._monitor.text()
+            return Response(200, self._monitor.text(), _METRICS, self._headers)
         if method in ("GET", "HEAD") and path in ("/healthz", "/readyz", "/models"):
-            return self._own(path)
+            return self._response(*self._own(path))
         if method == "OPTIONS" and self._cors:
-            return 200, b""
+            return self._response(200, b"")
         if path.startswith("/v1/"):
-            raise invalid(f"Malformed request: {method} {path}")
-        raise ServingError(Code.NOT_FOUND, f"There is nothing at {path}.")
+            raise invalid(f"Malformed request: {method} {abridge(path)}")
+        raise ServingError(Code.NOT_FOUND, f"There is nothing at {abridge(path)}.")
 
-    async def _answer(
-        self, verb: str, name: str, version: int | None, label: str | None, body: bytes, gzipped: bool
-    ) -> bytes:
+    def _predict_now(self, match: re.Match[str], request: Request) -> bytes | None:
+        started, code = time.perf_counter(), Code.INTERNAL
+        answer = None
+        try:
+            answer = self._predict_if(*_model(match), request, QUICK_SECONDS)
+            code = Code.OK
+            return answer
+        except ServingError as error:
+            code = error.code
+            raise
+        finally:
+            if self._observer is not None and (answer is not None or code is not Code.OK):
+                self._observer(unquote(match[1]), "Predict", "REST", code, time.perf_counter() - started)
+
+    async def _answer(self, match: re.Match[str], request: Request) -> bytes:
+        verb = match[4].lower()
         answer = self._predict if verb == "predict" else self._classify if verb == "classify" else self._regress
         started, code = time.perf_counter(), Code.INTERNAL
         try:
-            answered = await self._in_thread(answer, name, version, label, body, gzipped)
+            answered = await self._in_thread(answer, *_model(match), request)
             code = Code.OK
             return answered
         except ServingError as error:
             code = error.code
             raise
+        except asyncio.CancelledError:
+            code = Code.CANCELLED  # the client went away
+            raise
         finally:
             if self._observer is not None:
-                self._observer(name, verb.capitalize(), "REST", code, time.perf_counter() - started)
+                self._observer(unquote(match[1]), verb.capitalize(), "REST", code, time.perf_counter() - started)
 
     async def _in_thread(self, function: Callable[..., bytes], *arguments: Any) -> bytes:
         future = asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
@@ -156,27 +188,42 @@ class RestApi:
                 Code.DEADLINE_EXCEEDED, f"The model took longer than {self._timeout * 1000:.0f} ms."
             ) from None
 
-    def _predict(self, name: str, version: int | None, label: str | None, body: bytes, gzipped: bool) -> bytes:
-        request = parse_object(_gunzip(body) if gzipped else body)
-        wanted = signature_name(request)
+    def _predict(self, name: str, version: int | None, label: str | None, request: Request) -> bytes:
+        answer = self._predict_if(name, version, label, request, float("inf"))
+        assert answer is not None
+        return answer
+
+    def _predict_if(
+        self, name: str, version: int | None, label: str | None, request: Request, seconds: float
+    ) -> bytes | None:
+        """The answer, or None if requests like this one take longer than `seconds`."""
+        started = time.perf_counter()
+        asked = parse_object(_plain(request))
+        wanted = signature_name(asked)
         with self._registry.lease(name, version, label) as (_, model):
             signature = model.signature(wanted)
             if signature is None:
                 missing = wanted or DEFAULT_SIGNATURE
                 raise invalid(f'Serving signature name: "{missing}" not found in signature def')
+            if signature.seconds > seconds:
+                return None
             if not signature.inputs:
                 raise invalid(f"Failed to get input map for signature: {signature.name}")
-            form, inputs = read_inputs(request, signature.inputs)
+            form, inputs = read_inputs(asked, signature.inputs)
             outputs = model.run(signature, inputs)
-        return write_outputs(outputs, form)
+        answer = write_outputs(outputs, form)
+        took = time.perf_counter() - started
+        known = signature.seconds < float("inf")
+        signature.seconds = signature.seconds + _FORGETTING * (took - signature.seconds) if known else took
+        return answer
 
-    def _classify(self, name: str, version: int | None, label: str | None, body: bytes, gzipped: bool) -> bytes:
-        spec, given = _examples(name, body, gzipped)
+    def _classify(self, name: str, version: int | None, label: str | None, request: Request) -> bytes:
+        spec, given = _examples(name, request)
         with self._registry.lease(name, version, label) as (_, model):
             return write_classified(classify(model, spec, given, check_method=self._check_methods))
 
-    def _regress(self, name: str, version: int | None, label: str | None, body: bytes, gzipped: bool) -> bytes:
-        spec, given = _examples(name, body, gzipped)
+    def _regress(self, name: str, version: int | None, label: str | None, request: Request) -> bytes:
+        spec, given = _examples(name, request)
         with self._registry.lease(name, version, label) as (_, model):
             return write_regressed(regress(model, spec, given, check_method=self._check_methods))
 
@@ -205,9 +252,9 @@ class RestApi:
         return 200, orjson.dumps({"models": models})
 
 
-def _examples(name: str, body: bytes, gzipped: bool) -> tuple[ModelSpec, Input]:
-    request = parse_object(_gunzip(body) if gzipped else body)
-    return ModelSpec(name=name, signature_name=signature_name(request)), read_input(request)
+def _examples(name: str, request: Request) -> tuple[ModelSpec, Input]:
+    asked = parse_object(_plain(request))
+    return ModelSpec(name=name, signature_name=signature_name(asked)), read_input(asked)
 
 
 def _model(match: re.Match[str]) -> tuple[str, int | None, str | None]:
@@ -233,30 +280,8 @@ class _BodyTooLarge(Exception):
     pass
 
 
-class _Gone(Exception):
-    """The client went away before it had sent its request."""
-
-
-async def _read(receive: Receive, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bool]:
-    gzipped = False
-    for name, value in headers:
-        if name == b"content-length" and int(value) > MAX_BODY_BYTES:
-            raise _BodyTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
-        if name == b"content-encoding":
-            gzipped = value.strip().lower() in (b"gzip", b"x-gzip")
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise _BodyTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return (chunks[0] if len(chunks) == 1 else b"".join(chunks)), gzipped
+def _plain(request: Request) -> bytes:
+    return _gunzip(request.body) if request.encoding in (b"gzip", b"x-gzip") else request.body
 
 
 def _gunzip(body: bytes) -> bytes:

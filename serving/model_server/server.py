@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from serving.model_server.batching import BatchScheduler
     from serving.model_server.config_watch import ConfigWatch
     from serving.model_server.grpc_server import GrpcServer
-    from serving.model_server.http_server import HttpServer
+    from serving.model_server.http_loop import HttpLoop
     from serving.model_server.loaded import LoadedModel
     from serving.model_server.model_config import ModelConfig
     from serving.model_server.monitoring import Monitor
@@ -56,7 +56,7 @@ class ModelServer:
         self._unload_slots: Slots | None = None
         self._listener: socket.socket | None = None
         self._api: RestApi | None = None
-        self._http: HttpServer | None = None
+        self._http: HttpLoop | None = None
         self._grpc: GrpcServer | None = None
 
     @property
@@ -91,12 +91,12 @@ class ModelServer:
             raise
 
     def _start(self, cancelled: Callable[[], bool]) -> None:
-        from serving.model_server import http_server
+        from serving.model_server.listening import bind
 
         options = self.options
         if options.rest_port is not None:
             # Before TensorFlow loads: a port in use should not take seconds to be noticed.
-            self._listener = http_server.bind(options.bind_address, options.rest_port)
+            self._listener = bind(options.bind_address, options.rest_port)
 
         from serving.model_server.model_config import ModelConfig, read_model_configs
 
@@ -123,6 +123,7 @@ class ModelServer:
 
         from serving.model_server.config_watch import ConfigWatch
         from serving.model_server.grpc_server import GrpcServer
+        from serving.model_server.http_loop import HttpLoop
         from serving.model_server.registry import Registry
         from serving.model_server.rest import RestApi
         from serving.model_server.served_models import ServedModels
@@ -152,7 +153,7 @@ class ModelServer:
             self.grpc_port = self._grpc.port
         if self._listener is not None:
             self._api = RestApi(registry, options, self._monitor, observer)
-            self._http = http_server.HttpServer(self._api, self._listener, _DRAIN_SECONDS)
+            self._http = HttpLoop(self._api, self._listener, _DRAIN_SECONDS)
             self._http.start()
             self.rest_port = self._listener.getsockname()[1]
 

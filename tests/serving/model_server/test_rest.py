@@ -57,7 +57,7 @@ def test_a_body_beyond_the_bound_is_refused(zipped: bool, serve: Serve, monkeypa
     answer = serve("numeric1").post(gzip.compress(body) if zipped else body, **headers)
     assert answer.status_code == 413
     assert "1000 bytes" in answer.json()["error"]
-    assert answer.headers["connection"] == "close"
+    assert answer.headers.get("connection") == (None if zipped else "close")  # what is not read ends a connection
 
 
 def test_trailing_text_unknown_keys_and_duplicates(serve: Serve) -> None:
