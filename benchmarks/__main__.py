@@ -1,5 +1,7 @@
 """Run the benchmarks named on the command line, or all: `python -m benchmarks [startup] [import] [preparation] ...`.
 
+`fuzz --minutes 5` goes on for that long.
+
 `mind`, `ml100k`, `ibm` and `globo` compare our recipes with peers (`python -m benchmarks.quality` has options). They,
 `finetuning`, `encoders`, `images`, `languages`, `throughput`, and a half of `ablation`, `adaptation`, `preparation`,
 `quantise` and `unlabelled` need public files below $BELFRY_DATA and say so where they are not there.
@@ -16,6 +18,7 @@ from benchmarks import (
     adaptation,
     edge,
     encoders,
+    fuzz,
     images,
     importing,
     index,
@@ -25,6 +28,7 @@ from benchmarks import (
     refresh,
     resume,
     startup,
+    swaps,
     throughput,
     tuning,
     unlabelled,
@@ -55,11 +59,15 @@ BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "edge": edge.run,
     "quantise": quantise.run,
     "model-server": model_server.run,
+    "swaps": swaps.run,
+    "fuzz": fuzz.run,
     **{name: partial(run_quality, name) for name in DATA_SETS},
 }
 
 
 def main(names: list[str]) -> int:
+    if names[:2] == ["fuzz", "--minutes"] and len(names) == 3:
+        return fuzz.run(float(names[2]))
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         print(f"no such benchmark: {', '.join(unknown)} (there are {', '.join(BENCHMARKS)})", file=sys.stderr)

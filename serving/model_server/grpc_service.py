@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
 
 import grpc
 from tensorflow_serving.apis import (
@@ -15,9 +16,7 @@ from tensorflow_serving.apis import (
     inference_pb2,
     model_management_pb2,
     model_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2_grpc,
     regression_pb2,
     status_pb2,
 )
@@ -38,6 +37,13 @@ RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """Bytes that are no message of the type asked for."""
+
+    message_type: str
+
+
 def _answering(
     method: Callable[[Any, RequestT, grpc.ServicerContext], ResponseT],
 ) -> Callable[[Any, RequestT, grpc.ServicerContext], ResponseT]:
@@ -45,6 +51,8 @@ def _answering(
 
     def answer(self: Any, request: RequestT, context: grpc.ServicerContext) -> ResponseT:
         try:
+            if isinstance(request, Unreadable):
+                raise invalid(f"The request is not a {request.message_type}.")
             return method(self, request, context)
         except ServingError as error:
             code, message = error.code, error.message
@@ -110,8 +118,20 @@ def _choice(spec: model_pb2.ModelSpec) -> tuple[int | None, str | None]:
     )
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
+class PredictionService:
     """Runs signatures and describes them."""
+
+    NAME: ClassVar = "tensorflow.serving.PredictionService"
+    METHODS: ClassVar[dict[str, tuple[Any, Any]]] = {
+        "Predict": (predict_pb2.PredictRequest, predict_pb2.PredictResponse),
+        "Classify": (classification_pb2.ClassificationRequest, classification_pb2.ClassificationResponse),
+        "Regress": (regression_pb2.RegressionRequest, regression_pb2.RegressionResponse),
+        "MultiInference": (inference_pb2.MultiInferenceRequest, inference_pb2.MultiInferenceResponse),
+        "GetModelMetadata": (
+            get_model_metadata_pb2.GetModelMetadataRequest,
+            get_model_metadata_pb2.GetModelMetadataResponse,
+        ),
+    }
 
     def __init__(
         self, registry: Registry, observer: Observer | None, *, check_methods: bool = False, as_content: bool = False
@@ -181,8 +201,20 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
             return multi_inference(model, version, request, check_method=self._check_methods)
 
 
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
+class ModelService:
     """Tells the states of versions, and changes which models are served."""
+
+    NAME: ClassVar = "tensorflow.serving.ModelService"
+    METHODS: ClassVar[dict[str, tuple[Any, Any]]] = {
+        "GetModelStatus": (
+            get_model_status_pb2.GetModelStatusRequest,
+            get_model_status_pb2.GetModelStatusResponse,
+        ),
+        "HandleReloadConfigRequest": (
+            model_management_pb2.ReloadConfigRequest,
+            model_management_pb2.ReloadConfigResponse,
+        ),
+    }
 
     def __init__(self, registry: Registry, served: ServedModels) -> None:
         self._registry = registry

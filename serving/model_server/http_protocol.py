@@ -120,6 +120,8 @@ class Connection(asyncio.Protocol):
         self._waiting.clear()
         if self._task is not None:
             self._task.cancel()
+        self._deaf = True
+        del self._parser  # it knows this connection, which would be garbage for long
 
     def eof_received(self) -> bool:
         self._ended = True

@@ -32,6 +32,10 @@ def signature_name(request: Mapping[str, Any]) -> str:
         raise invalid(
             f"JSON Value: {quote(name)} not formatted correctly. 'signature_name' key must be a string value."
         )
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise invalid("'signature_name' holds bytes that are not UTF-8.") from None
     return name
 
 

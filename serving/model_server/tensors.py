@@ -16,7 +16,7 @@ from serving.model_server.errors import Code, ServingError, invalid
 Array = npt.NDArray[Any]
 
 # A few bytes can ask for a huge tensor (one value, repeated); this is where that ends.
-MAX_TENSOR_BYTES = 1 << 30
+MAX_TENSOR_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ def decode(proto: tensor_pb2.TensorProto, alias: str) -> Array:
     """
     dtype = DTYPES.get(proto.dtype)
     if dtype is None:
-        raise invalid(f"tensor parsing error: {alias} (dtype {types_pb2.DataType.Name(proto.dtype)} is not supported)")
+        known = types_pb2.DataType.DESCRIPTOR.values_by_number.get(proto.dtype)
+        raise invalid(f"tensor parsing error: {alias} (dtype {known.name if known else proto.dtype} is not supported)")
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
         raise invalid(f"tensor parsing error: {alias} (its shape is not fully known)")

@@ -17,6 +17,7 @@ from serving.model_server.loaded import LoadedModel
 _log = logging.getLogger(__name__)
 
 MAX_RECORDS = 1000
+_FRAME_BYTES = 16  # of a record in a TFRecord: its length and two checksums
 
 
 def warm_up(model: LoadedModel, folder: Path, iterations: int = 1) -> int:
@@ -34,10 +35,11 @@ def warm_up(model: LoadedModel, folder: Path, iterations: int = 1) -> int:
     path = folder / "assets.extra" / "tf_serving_warmup_requests"
     if not path.is_file():
         return 0
-    started, count = time.monotonic(), 0
+    started, count, size = time.monotonic(), 0, 0
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             count += 1
+            size += len(record) + _FRAME_BYTES
             if count > MAX_RECORDS:
                 raise invalid(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}")
             log = _parse(record, path)
@@ -49,6 +51,9 @@ def warm_up(model: LoadedModel, folder: Path, iterations: int = 1) -> int:
         ) from None
     except ServingError as error:
         raise ServingError(error.code, f"Warm-up request {count} of {path} failed: {error.message}") from None
+    if size != path.stat().st_size:
+        # TensorFlow's reader takes a few bytes too many for the end of the file.
+        raise ServingError(Code.DATA_LOSS, f"{path} does not end with a whole record. Please verify your warmup data.")
     _log.info("%d warm-up requests of %s took %.1f s.", count, path, time.monotonic() - started)
     return count
 

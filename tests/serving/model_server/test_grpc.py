@@ -151,3 +151,14 @@ def test_status(serve: Serve) -> None:
     assert _refused(lambda: client.models.GetModelStatus(request)) == expected
     request.model_spec.name = "other"
     assert _refused(lambda: client.models.GetModelStatus(request))[0] is grpc.StatusCode.NOT_FOUND
+
+
+def test_bytes_that_are_no_message(serve: Serve) -> None:
+    """grpcio kept memory for each of them, and called it the server's fault."""
+    client = serve("numeric1")
+    with grpc.insecure_channel(client.server.grpc_target) as channel:
+        for method in ("PredictionService/Predict", "ModelService/GetModelStatus"):
+            call = channel.unary_unary(f"/tensorflow.serving.{method}")
+            code, details = _refused(lambda call=call: call(b"\xff\xff", timeout=20))
+            assert code is grpc.StatusCode.INVALID_ARGUMENT
+            assert details.startswith("The request is not a tensorflow.serving.")

@@ -176,6 +176,14 @@ def test_errors_by_rest(body: Any, words: str, serve: Serve) -> None:
     assert words in answer["error"]
 
 
+def test_a_signature_name_that_is_no_text(serve: Serve) -> None:
+    """Half of a surrogate pair cannot be written into a message; it was an error of the server."""
+    text = '{"signature_name": "\\ud800", "examples": [{}], "instances": [1]}'
+    for verb in ("classify", "predict"):
+        answer = serve("tf1").http.post(f"/v1/models/tf1:{verb}", content=text)
+        assert (answer.status_code, answer.json()["error"]) == (400, "'signature_name' holds bytes that are not UTF-8.")
+
+
 def test_a_tf1_model_predicts_too(serve: Serve) -> None:
     outputs = serve("tf1").predict({"x": np.array([[1, 2, 3]], np.float32)}, "raw")
     assert outputs["total"].tolist() == [14.0]

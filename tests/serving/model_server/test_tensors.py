@@ -127,3 +127,10 @@ def test_a_tensor_that_contradicts_itself_is_refused(proto: Any) -> None:
 def test_scalars_of_a_session_keep_their_zero_bytes() -> None:
     assert as_array(b"a\x00")[()] == b"a\x00"
     assert as_array(np.float32(2)).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [69, 12, 0])
+def test_a_dtype_that_there_is_not_or_that_has_no_values(dtype: int) -> None:
+    """A number that no dtype has was an error of the server."""
+    with pytest.raises(ServingError, match="is not supported"):
+        decode(tensor_pb2.TensorProto(dtype=dtype), "x")

@@ -91,6 +91,19 @@ def test_a_file_that_cannot_be_replayed(
     assert failure.value.code is code
 
 
+@pytest.mark.parametrize("rest", [b"no record", b"\0" * 40])
+@pytest.mark.parametrize("records", [0, 1])
+def test_a_file_that_does_not_end_with_a_record(records: int, rest: bytes, model: tuple[LoadedModel, Path]) -> None:
+    """Fewer bytes than a record's head looked like the end of the file."""
+    loaded, folder = model
+    record(folder, *[predict_log()] * records)
+    with (folder / "assets.extra" / "tf_serving_warmup_requests").open("ab") as file:
+        file.write(rest)
+    with pytest.raises(ServingError, match="verify your warmup data") as failure:
+        warm_up(loaded, folder)
+    assert failure.value.code is Code.DATA_LOSS
+
+
 def test_as_many_as_allowed(model: tuple[LoadedModel, Path]) -> None:
     loaded, folder = model
     record(folder, *[predict_log()] * MAX_RECORDS)
