@@ -122,7 +122,11 @@ class _Fuzzer:
         import grpc
 
         rng = self._rng
-        message = self._mutated(self._message) if rng.random() < 0.8 else rng.randbytes(rng.randrange(60))
+        made = rng.random()
+        if made < 0.6:
+            message = self._request()
+        else:
+            message = self._mutated(self._message) if made < 0.9 else rng.randbytes(rng.randrange(60))
         self._report.sent["protobuf"] += 1
         try:
             channel.unary_unary(_SERVICE + rng.choice(_METHODS))(message, timeout=_WAIT)
@@ -133,6 +137,40 @@ class _Fuzzer:
             fault = code.name in ("UNKNOWN", "INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "DATA_LOSS")
             if fault:
                 self._report.wrong.append(f"gRPC {code.name} {details[:200]} for {message[:200]!r}")
+
+    def _request(self) -> bytes:
+        """A PredictRequest that can be read, with fields that contradict each other."""
+        from tensorflow_serving.apis.predict_pb2 import PredictRequest
+
+        rng = self._rng
+        request = PredictRequest()
+        if rng.random() < 0.9:
+            request.ParseFromString(self._message)
+        if rng.random() < 0.3:
+            request.model_spec.signature_name = rng.choice(["classify", "", "s", "é"])
+        if rng.random() < 0.2:
+            request.model_spec.version.value = rng.choice([1, 0, -1, 2**63 - 1])
+        elif rng.random() < 0.1:
+            request.model_spec.version_label = rng.choice(["", "stable"])
+        request.output_filter.extend(rng.choices(["y", "", "z"], k=rng.choice([0, 0, 1, 2])))
+        tensor = request.inputs[rng.choice(["x", "x", "x", "inputs", ""])]
+        for _ in range(rng.randrange(4)):
+            change = rng.randrange(6)
+            if change == 0:
+                tensor.dtype = rng.randrange(130)
+            elif change == 1:
+                del tensor.tensor_shape.dim[rng.randrange(3) :]
+                tensor.tensor_shape.dim.add().size = rng.choice([0, 1, 3, -1, 1 << 20, 1 << 40, 2**63 - 1])
+            elif change == 2:
+                tensor.tensor_content = rng.randbytes(rng.choice([0, 3, 12, 24]))
+            elif change == 3:
+                tensor.ClearField("tensor_content")
+                tensor.float_val.extend(rng.choices([0.5, float("nan"), 3e38], k=rng.randrange(5)))
+            elif change == 4:
+                tensor.string_val.extend(rng.choices([b"", b"\xff", b"\n\0"], k=rng.randrange(3)))
+            else:
+                tensor.tensor_shape.unknown_rank = rng.random() < 0.5
+        return request.SerializeToString()
 
     def _no_http2(self) -> None:
         self._report.sent["no HTTP/2"] += 1
@@ -169,6 +207,8 @@ class _Fuzzer:
     def _path(self) -> str:
         rng = self._rng
         version = rng.choice(["", "", "/versions/1", "/versions/99999999999999999999", "/labels/x", "/versions/-1"])
+        if rng.random() < 0.5:
+            return f"/v1/models/{self._model}:predict"
         return rng.choice(
             [
                 f"/v1/models/{self._model}{version}:{rng.choice(['predict', 'predict', 'classify', 'regress', 'x'])}",
@@ -184,6 +224,8 @@ class _Fuzzer:
             if rng.random() < 0.4:
                 document[key] = self._value(3)
         if rng.random() < 0.3:
+            document.pop("inputs", None)
+            document.pop("signature_name", None)
             document["instances"] = [[rng.uniform(-9, 9) for _ in range(rng.choice([3, 3, 2]))] for _ in range(3)]
         return document if rng.random() < 0.9 else self._value(2)
 
@@ -217,7 +259,7 @@ class _Fuzzer:
         return bytes(changed)
 
 
-def run(minutes: float = 1.0) -> int:
+def run(minutes: float = 2.0) -> int:
     from benchmarks.model_server import free_ports, model_server
 
     with tempfile.TemporaryDirectory() as name:
