@@ -46,7 +46,8 @@ class Registry:
             raise invalid("ModelSpec has no name specified.")
         if label is not None:
             version = self._labelled(name, label)
-        model = self._served.models.get(name)
+        # A model that leaves still unloads, one that comes is not accepted yet: neither is asked for.
+        model = self._served.models.get(name) if name in self._served.configs else None
         if model is None:
             wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
