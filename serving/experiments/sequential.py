@@ -1,0 +1,85 @@
+"""Tests that stay valid however often somebody looks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Treatment minus control.
+
+    Args:
+        value: The estimate.
+        low, high: Of a confidence sequence: with probability 1 - alpha the truth is inside at every look at once.
+        users: In both together.
+    """
+
+    value: float
+    low: float
+    high: float
+    users: int
+
+    @property
+    def decided(self) -> bool:
+        """Whether 0 is outside."""
+        return not self.low <= 0 <= self.high
+
+
+def boundary(users: float, planned: float, alpha: float) -> float:
+    """Standard errors that a difference may be from the truth, at every number of users at once.
+
+    The asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2021), Theorem 2.2: a normal
+    mixture (Robbins 1970) that is tightest near `planned` users. It holds where a central limit theorem does, so that
+    the first look should have some hundred users.
+    """
+    wide = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / planned
+    grown = users * wide + 1
+    return math.sqrt(2 * grown / (users * wide) * math.log(math.sqrt(grown) / alpha))
+
+
+def difference(control: np.ndarray, treatment: np.ndarray, *, planned: int, alpha: float = 0.05) -> Difference:
+    """The difference of means of two arms, one value a user, with its confidence sequence.
+
+    Args:
+        control, treatment: (U,) values; users are independent of one another.
+        planned: Users in both together at which it should be tightest; choose it before the first look.
+
+    Raises:
+        ValueError: An arm has fewer than two users.
+    """
+    if min(len(control), len(treatment)) < 2:
+        raise ValueError("both arms need two users or more")
+    users = len(control) + len(treatment)
+    value = float(treatment.mean() - control.mean())
+    error = math.sqrt(control.var(ddof=1) / len(control) + treatment.var(ddof=1) / len(treatment))
+    reach = boundary(users, planned, alpha) * error
+    return Difference(value, value - reach, value + reach, users)
+
+
+def users_needed(
+    mean: float, variance: float, lift: float, *, alpha: float = 0.05, power: float = 0.8
+) -> tuple[int, int]:
+    """Users in both arms together, equally many in each, to find a lift with this power.
+
+    Args:
+        mean, variance: Of the control's values.
+        lift: Relative, such as 0.1.
+
+    Returns:
+        For a sequential test (looked at as often as one likes), and for one look at a sample fixed beforehand.
+    """
+    normal = NormalDist()
+    effect, wanted = abs(mean * lift), normal.inv_cdf(power)
+    fixed = 4 * variance * ((normal.inv_cdf(1 - alpha / 2) + wanted) / effect) ** 2
+    low, high = fixed, 100 * fixed
+    while high - low > 1:
+        middle = (low + high) / 2
+        # Found at the latest at the last look; stopping earlier only adds to it.
+        enough = effect >= (boundary(middle, middle, alpha) + wanted) * math.sqrt(4 * variance / middle)
+        low, high = (low, middle) if enough else (middle, high)
+    return math.ceil(high), math.ceil(fixed)
