@@ -56,7 +56,7 @@ def _imbalance(rng: np.random.Generator, share: float) -> bool:
 
 
 def _records(rng: np.random.Generator, count: int) -> tuple[dict[str, np.ndarray], float]:
-    """Slots of which a tenth is explored uniformly over 20 items, and a target that softly prefers others by context."""
+    """Slots of which a tenth is explored uniformly over 20 items, and a target that prefers others, by context."""
     items, contexts = 20, 30
     rate = rng.beta(2, 30, (contexts, items))
     context = rng.integers(0, contexts, count)

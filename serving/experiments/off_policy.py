@@ -81,9 +81,10 @@ def off_policy(
 
 
 def _value(each: np.ndarray, cluster: np.ndarray | None, alpha: float) -> Value:
-    """A mean with an interval that is corrected for skewness (Hall 1992): rare large weights make it lopsided."""
+    """A mean with an interval that is corrected for skewness (Hall 1992), since rare large weights make it lopsided, and
+    for how few records make up the variance (Satterthwaite 1946)."""
     value = float(each.mean())
-    apart = each - value
+    apart: np.ndarray = each - value
     if cluster is not None:
         _, place = np.unique(cluster, return_inverse=True)
         apart = np.bincount(place, apart)
@@ -93,8 +94,15 @@ def _value(each: np.ndarray, cluster: np.ndarray | None, alpha: float) -> Value:
         return Value(value, value, value)
     skewness = float((apart**3).mean()) / spread**3 / math.sqrt(groups)
     error = spread * groups / math.sqrt(groups - 1) / len(each)
-    reach = NormalDist().inv_cdf(1 - alpha / 2)
+    squares = apart**2
+    reach = _student(NormalDist().inv_cdf(1 - alpha / 2), float(squares.sum() ** 2 / (squares**2).sum()))
     return Value(value, value - error * _unskewed(reach, skewness), value - error * _unskewed(-reach, skewness))
+
+
+def _student(normal: float, freedom: float) -> float:
+    """Student's quantile from the normal one (Fisher and Cornish 1960)."""
+    first = (normal**3 + normal) / (4 * freedom)
+    return normal + first + (5 * normal**5 + 16 * normal**3 + 3 * normal) / (96 * freedom**2)
 
 
 def _unskewed(quantile: float, skewness: float) -> float:
