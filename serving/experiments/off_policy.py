@@ -81,8 +81,8 @@ def off_policy(
 
 
 def _value(each: np.ndarray, cluster: np.ndarray | None, alpha: float) -> Value:
-    """A mean with an interval that is corrected for skewness (Hall 1992), since rare large weights make it lopsided, and
-    for how few records make up the variance (Satterthwaite 1946)."""
+    """A mean with an interval that is corrected for skewness (Hall 1992), since rare large weights make it lopsided,
+    and for how few records make up the variance (Satterthwaite 1946)."""
     value = float(each.mean())
     apart: np.ndarray = each - value
     if cluster is not None:
