@@ -58,6 +58,7 @@ class ModelServer:
         self._api: RestApi | None = None
         self._http: HttpLoop | None = None
         self._grpc: GrpcServer | None = None
+        self.registry: Registry | None = None  # while it runs: what `serving.client` asks in process
 
     @property
     def rest_url(self) -> str | None:
@@ -145,7 +146,7 @@ class ModelServer:
         self._load_slots.resize(options.num_load_threads or 1)
         if self._watch is not None:
             self._watch.start()
-        registry = Registry(self._served)
+        registry = self.registry = Registry(self._served)
         observer = self._observer(registry)
         if options.grpc_port is not None or str(options.grpc_socket_path):
             address = None if options.grpc_port is None else self._at(options.grpc_port)
@@ -179,7 +180,7 @@ class ModelServer:
             self._request_log.stop()
         self._grpc = self._http = self._listener = self._api = self._watch = self._served = self._batches = (
             self._request_log
-        ) = None
+        ) = self.registry = None
         self.rest_port = self.grpc_port = None
 
     def __enter__(self) -> Self:
