@@ -36,7 +36,16 @@ edge.register(app)
 _EXTRAS = {
     "data": ("duckdb", "ibis", "pandas", "PIL", "pyarrow", "scipy"),
     "edge": ("ai_edge_litert", "flatbuffers", "httptools", "uvicorn", "uvloop"),
-    "gateway": ("alembic", "fastapi", "httpx", "prometheus_client", "psycopg", "pydantic_settings", "redis", "sqlalchemy"),
+    "gateway": (
+        "alembic",
+        "fastapi",
+        "httpx",
+        "prometheus_client",
+        "psycopg",
+        "pydantic_settings",
+        "redis",
+        "sqlalchemy",
+    ),
     "mlflow": ("mlflow",),
     "quantise": ("onnx", "onnxruntime", "tf2onnx"),
     "spark": ("py4j", "pyspark"),

@@ -1,9 +1,20 @@
-"""A small model with the signatures of an exported recommender, for tests of what stands above a model server."""
+"""For tests of what stands above a model server: a small model with the signatures of an exported recommender, and
+real databases, each a process of its own.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +156,108 @@ def toy_server(export_toy: Callable[[bool], Path]) -> Iterator[ModelServer]:
     """A running model server with the toy as model `feed`, version 1."""
     with ModelServer(Options(model_name="feed", model_base_path=export_toy(True).parent)) as server:
         yield server
+
+
+Require = Callable[[object, str], None]
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@dataclass
+class Service:
+    """A database in a process of its own, that can go away and come back."""
+
+    url: str
+    command: list[str]
+    user: str | None
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self.command, user=self.user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
+        )
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            assert self.process.poll() is None, "the database ended"
+            assert time.monotonic() < deadline, "the database did not start"
+            time.sleep(0.05)
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        # SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one.
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(30)
+            self.process = None
+
+
+@pytest.fixture(scope="session")
+def postgres(require: Require) -> Iterator[Service]:
+    """A running PostgreSQL."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [
+        Path(each).parent for each in [shutil.which("initdb")] if each
+    ]
+    require(found, "PostgreSQL is not installed")
+    user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "data"
+        folder.mkdir()
+        if user:
+            shutil.chown(name, user)
+            shutil.chown(folder, user)
+        subprocess.run(
+            [found[-1] / "initdb", "-D", folder, "-U", "belfry", "-A", "trust", "-E", "UTF8", "--no-sync"],
+            user=user,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+        )
+        port = _free_port()
+        command = [str(found[-1] / "postgres"), "-D", str(folder), "-p", str(port), "-k", name, "-h", "127.0.0.1"]
+        service = Service(f"postgresql://belfry@127.0.0.1:{port}", command, user, port)
+        service.start()
+        yield service
+        service.stop(signal.SIGQUIT)
+
+
+@pytest.fixture(scope="session")
+def redis(require: Require) -> Iterator[Service]:
+    """A running Redis."""
+    found = shutil.which("redis-server")
+    require(found, "Redis is not installed")
+    port = _free_port()
+    command = [str(found), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    service = Service(f"redis://127.0.0.1:{port}/0", command, None, port)
+    service.start()
+    yield service
+    service.stop()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def new_database(postgres: Service) -> Callable[[], str]:
+    """The URL of an empty PostgreSQL database."""
+    import psycopg
+
+    def create() -> str:
+        name = f"test{os.getpid()}x{next(_numbers)}"
+        with contextlib.closing(psycopg.connect(f"{postgres.url}/postgres", autocommit=True)) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"{postgres.url}/{name}"
+
+    return create
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where an empty store is, of each kind."""
+    if request.param == "sqlite":
+        return tmp_path / "store"
+    return str(request.getfixturevalue("new_database")())

@@ -1,0 +1,90 @@
+"""What is stored. Columns of items and events are called, and mean, as in a dataset folder.
+
+Times (`at`, `..._at`) are microseconds since 1970, UTC: both databases keep and order them exactly.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text
+
+# Kinds of events, as in a dataset. Those that say "this user wanted this item" are histories.
+KINDS = ("impression", "click", "read", "like", "share", "save", "dislike", "rating")
+POSITIVE_KINDS = ("click", "read", "like", "share", "save", "rating")
+
+METADATA = MetaData()
+
+ITEMS = Table(
+    "items",
+    METADATA,
+    Column("item_id", Text, primary_key=True),
+    Column("title", Text),
+    Column("body", Text),
+    Column("language", Text),
+    Column("category", Text),
+    Column("tags", Text),  # a JSON list
+    Column("image", LargeBinary),
+    Column("published_at", BigInteger),
+    Column("removed_at", BigInteger),
+    Column("put_at", BigInteger),  # by the API; null where it came with an import
+    Column("changed", BigInteger, nullable=False),  # the counter's value at its last change
+    Index("ix_items_changed", "changed"),
+)
+
+EVENTS = Table(
+    "events",
+    METADATA,
+    Column("event_id", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("item_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("request_id", Text),
+    Column("position", Integer),
+    Column("dwell_seconds", Float),
+    Column("scroll_depth", Float),
+    Column("value", Float),
+    Column("propensity", Float),
+    Column("variant", Text),
+    Column("device", Text),
+    Index("ix_events_user", "user_id", "at"),
+    Index("ix_events_at", "at"),
+)
+
+SLATES = Table(
+    "slates",
+    METADATA,
+    Column("request_id", Text, primary_key=True),
+    Column("user_id", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("placement", Text, nullable=False),
+    Column("model", Text),
+    Column("version", BigInteger),
+    Column("variant", Text),
+    Column("fallback", Text),
+    Column("language", Text),
+    Column("device", Text),
+    # A JSON list of [item_id, score, position, propensity, reason].
+    Column("items", Text, nullable=False),
+    Index("ix_slates_user", "user_id"),
+)
+
+KEYS = Table(
+    "keys",
+    METADATA,
+    Column("key_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("hash", Text, nullable=False),  # SHA-256, hexadecimal
+    Column("scopes", Text, nullable=False),  # separated by blanks
+    Column("rate", Float),  # requests a second; null for the server's own limit
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+
+# Counts changes: of items, of keys, of erasures. Its rows are locked while they count, so that what a larger number
+# stands for is committed later, and a reader that has seen a number has seen all before it.
+COUNTERS = Table(
+    "counters",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
