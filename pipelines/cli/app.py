@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines.cli import data, edge, model, quantise, training
+from pipelines.cli import data, edge, events, keys, model, quantise, training
 from pipelines.errors import BadInput, Stopped
 
 app = typer.Typer(
@@ -31,6 +31,8 @@ app.command(
 )(model.model_server)
 app.command()(quantise.quantise)
 edge.register(app)
+app.add_typer(events.app, name="events")
+app.add_typer(keys.app, name="keys")
 
 # The extra that brings a module; what several extras bring is in the smallest.
 _EXTRAS = {

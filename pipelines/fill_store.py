@@ -1,0 +1,58 @@
+"""From a dataset folder into a store, so that what a model was trained on can be served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.data import schema
+from pipelines.data.dataset import Dataset
+from pipelines.errors import BadInput
+from pipelines.progress import track
+from serving.events import Store, StoreError
+from serving.events.items import put_items
+from serving.events.log import ignoring_known
+from serving.events.tables import EVENTS
+
+_ITEMS, _EVENTS = 1_000, 20_000
+
+
+def fill_store(dataset: Dataset, where: Path | str) -> dict[str, int]:
+    """Put a dataset's items and append its events; events that the store has already are passed over.
+
+    Users' own columns (language, segment) are not stored: a request says its language.
+
+    Returns:
+        `items` put, `events` read and `new_events` among them.
+
+    Raises:
+        BadInput: The store cannot be opened or written. What was written until then stays, and may be sent again.
+    """
+    done = {"items": 0, "events": 0, "new_events": 0}
+    try:
+        with Store(where) as store:
+            for rows in _rows(dataset.items, schema.ITEMS, _ITEMS, "items"):
+                put_items(store, rows, None)
+                done["items"] += len(rows)
+            insert = ignoring_known(store, EVENTS).returning(EVENTS.c.event_id)
+            for rows in _rows(dataset.events, schema.EVENTS, _EVENTS, "events"):
+                with store.writing() as connection:
+                    done["new_events"] += len(connection.execute(insert, rows).all())
+                done["events"] += len(rows)
+    except StoreError as error:
+        raise BadInput(str(error)) from None
+    return done
+
+
+def _rows(path: Path, columns: pa.Schema, size: int, what: str) -> Any:
+    with pq.ParquetFile(path) as file:
+        there = [name for name in columns.names if name in file.schema_arrow.names]
+        total = -(-file.metadata.num_rows // size)
+        for batch in track(file.iter_batches(size, columns=there), what, total):
+            # Times as the store keeps them, in microseconds.
+            arrays = [each.cast(pa.int64()) if pa.types.is_timestamp(each.type) else each for each in batch.columns]
+            rows = pa.RecordBatch.from_arrays(arrays, names=batch.schema.names).to_pylist()
+            yield [dict.fromkeys(columns.names) | row for row in rows]

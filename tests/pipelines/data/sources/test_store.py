@@ -1,0 +1,71 @@
+"""From a dataset into a store of either kind, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.data.dataset import Dataset
+from pipelines.data.sources.store import import_store
+from pipelines.errors import BadInput
+from pipelines.fill_store import fill_store
+from serving.events import EventLog, SlateLog, Store
+from serving.events.items import put_items
+
+
+def test_a_dataset_comes_back_as_it_was(dataset_folder: Path, tmp_path: Path) -> None:
+    dataset = Dataset.open(dataset_folder)
+    done = fill_store(dataset, tmp_path / "store")
+    assert done == {"items": 48, "events": dataset.info.events, "new_events": dataset.info.events}
+    assert fill_store(dataset, tmp_path / "store")["new_events"] == 0
+    report = import_store(tmp_path / "store", tmp_path / "back")
+    back = Dataset.open(tmp_path / "back")
+    assert report.tables["events"].kept == dataset.info.events
+    assert "slates" not in report.tables
+    for table in ("items", "events"):
+        key = f"{table[:-1]}_id"
+        expected, found = (
+            pq.read_table(getattr(each, table)).sort_by(key).combine_chunks() for each in (dataset, back)
+        )
+        assert found.equals(expected)
+
+
+def test_slates_become_impressions(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store:
+        put_items(store, [{"item_id": "a", "title": "A"}, {"item_id": "b", "title": "B"}], 1)
+        slates, log = SlateLog(store), EventLog(store)
+        for request in ("r1", "r2"):
+            slate: dict[str, Any] = {"request_id": request, "user_id": "u", "at": 5_000_000, "placement": "home"}
+            items = [["a", 1.5, 0, 1.0, "New"], ["b", 0.5, 1, 0.25, ""]]
+            slate |= {"variant": "control", "device": "tablet", "items": orjson.dumps(items).decode()}
+            slates.append(slate).result(10)
+        common = {"user_id": "u", "item_id": "a", "at": 6_000_000}
+        log.append(
+            [
+                common | {"event_id": "e1", "kind": "click", "request_id": "r1"},
+                # Of r2 the application says itself what was seen.
+                common | {"event_id": "e2", "kind": "impression", "request_id": "r2", "position": 0},
+            ]
+        ).result(10)
+        slates.close()
+        log.close()
+    report = import_store(tmp_path / "store", tmp_path / "data")
+    assert report.tables["slates"].dropped == {"the application reported the request's impressions itself": 2}
+    found = {row["event_id"]: row for row in pq.read_table(tmp_path / "data" / "events.parquet").to_pylist()}
+    assert found.keys() == {"e1", "e2", "r1/0", "r1/1"}
+    shown = found["r1/1"]
+    assert (shown["item_id"], shown["position"], shown["propensity"]) == ("b", 1, 0.25)
+    assert (shown["variant"], shown["device"], shown["kind"]) == ("control", "tablet", "impression")
+
+
+def test_no_store_and_an_empty_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="not a store"):
+        import_store(tmp_path / "nothing", tmp_path / "data")
+    Store(tmp_path / "empty").close()
+    with pytest.raises(BadInput, match="Not one usable event"):
+        import_store(tmp_path / "empty", tmp_path / "data")
+    assert not (tmp_path / "data").exists()
