@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines.cli import data, edge, events, keys, model, quantise, training
+from pipelines.cli import data, edge, events, keys, model, quantise, serve, training
 from pipelines.errors import BadInput, Stopped
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command(
 )(model.model_server)
 app.command()(quantise.quantise)
 edge.register(app)
+serve.register(app)
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 

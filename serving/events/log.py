@@ -74,7 +74,7 @@ class SlateLog:
     def __init__(self, store: Store, *, most_waiting: int = 5_000, pause_seconds: float = 0.05) -> None:
         self._store = store
         self._insert = ignoring_known(store, SLATES)
-        self._writer: GroupCommit[Slate] = GroupCommit(
+        self._writer: GroupCommit[Slate | None] = GroupCommit(
             self._write, name="slates", most_waiting=most_waiting, pause_seconds=pause_seconds
         )
 
@@ -90,14 +90,19 @@ class SlateLog:
         """
         return self._writer.submit(slate)
 
+    def flush(self) -> Future[None]:
+        """Done once everything that was appended before is written or dropped."""
+        return self._writer.submit(None, 0)
+
     def close(self, seconds: float = 30.0) -> None:
         """Write what is waiting."""
         self._writer.close(seconds)
 
-    def _write(self, slates: Sequence[Slate]) -> list[None]:
-        with self._store.writing() as connection:
-            rows = [{name: slate.get(name) for name in _SLATE_COLUMNS} for slate in slates]
-            connection.execute(self._insert, rows)
+    def _write(self, slates: Sequence[Slate | None]) -> list[None]:
+        rows = [{name: slate.get(name) for name in _SLATE_COLUMNS} for slate in slates if slate is not None]
+        if rows:
+            with self._store.writing() as connection:
+                connection.execute(self._insert, rows)
         return [None] * len(slates)
 
 

@@ -77,7 +77,7 @@ class Store:
     def counters(self) -> dict[str, int]:
         """How often what has changed."""
         with self.reading() as connection:
-            return dict(connection.execute(sa.select(COUNTERS.c.name, COUNTERS.c.value)))
+            return {row.name: row.value for row in connection.execute(sa.select(COUNTERS))}
 
     def forget_old_pages(self) -> None:
         """Empty SQLite's log, which still holds what was deleted. PostgreSQL sees to that by itself."""

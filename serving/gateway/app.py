@@ -1,0 +1,293 @@
+"""The REST API, as a FastAPI application."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import orjson
+from fastapi import FastAPI, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from serving.events import StoreAway, StoreBusy
+from serving.gateway.catalogue import Wanted
+from serving.gateway.errors import Refused
+from serving.gateway.feeds import Ask, Feed
+from serving.gateway.gateway import Gateway
+from serving.gateway.guard import refusal, route_of
+from serving.gateway.schemas import (
+    Event,
+    Events,
+    EventsAccepted,
+    Failure,
+    Health,
+    Id,
+    Item,
+    Items,
+    ItemsStored,
+    ItemStored,
+    RecommendationRequest,
+    Recommendations,
+    UserErased,
+    Word,
+    microseconds,
+)
+
+_FUTURE_SECONDS = 300  # clocks differ
+_ERRORS = {
+    401: "No key that counts.",
+    403: "The key has not the scope.",
+    404: "There is nothing.",
+    413: "The body is too large.",
+    422: "The request is wrong; the sentence says what.",
+    429: "Too much at once, or of this key in this second. See Retry-After.",
+    503: "The store cannot write at the moment: nothing was taken. See Retry-After.",
+}
+
+
+def _failures(*codes: int) -> dict[int | str, dict[str, Any]]:
+    return {code: {"model": Failure, "description": _ERRORS[code]} for code in codes}
+
+
+_READ = _failures(401, 403, 413, 422, 429)
+_WRITE = _failures(401, 403, 413, 422, 429, 503)
+ItemId = Annotated[Id, Path(description="The item's id, percent-encoded.")]
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """The application without its guard."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await gateway.start()
+        try:
+            yield
+        finally:
+            await gateway.stop()
+
+    app = FastAPI(
+        title="Belfry gateway",
+        summary="A personalised feed above a model server.",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    settings = gateway.settings
+
+    @app.post("/v1/recommendations", response_model=Recommendations, responses=_READ, tags=["feed"])
+    async def recommend(request: RecommendationRequest) -> Response:
+        """A user's feed. It comes within the deadline; `fallback` says what stood in where the model could not."""
+        _check_k(gateway, request.k)
+        context = request.context
+        ask = Ask(
+            request.user_id,
+            request.k,
+            request.placement,
+            Wanted(frozenset(request.filters.languages), frozenset(request.filters.categories)),
+            tuple(request.exclude),
+            context.language,
+            context.device,
+            int(time.time()) if context.time_seconds is None else context.time_seconds,
+        )
+        feed = await gateway.recommender.recommend(ask)
+        request_id = uuid.uuid4().hex
+        gateway.record(ask, feed, request_id)
+        return _feed(gateway, feed, request_id)
+
+    @app.post("/v1/events", status_code=202, response_model=EventsAccepted, responses=_WRITE, tags=["events"])
+    async def append(request: Events | Event) -> Response:
+        """What users did: one event, or {"events": [...]}. 202 means that it is on disk; send it again otherwise."""
+        sent = request.events if isinstance(request, Events) else [request]
+        if len(sent) > settings.max_events:
+            raise Refused(422, f"At most {settings.max_events} events can be sent at once.")
+        now = time.time_ns() // 1000
+        rows = [_row(event, now) for event in sent]
+        new = await gateway.append(rows)
+        return _json({"accepted": len(rows), "new": new}, 202)
+
+    @app.put("/v1/items/{item_id:path}", response_model=ItemStored, responses=_WRITE, tags=["items"])
+    async def put(item_id: ItemId, item: Item) -> Response:
+        """Add an item, or replace all that is known of it. It can be recommended at once."""
+        _, live = await gateway.put([_item(item_id, item)])
+        return _json({"item_id": item_id, "on_offer": True, "live": live})
+
+    @app.delete("/v1/items/{item_id:path}", response_model=ItemStored, responses=_WRITE, tags=["items"])
+    async def remove(item_id: ItemId) -> Response:
+        """Take an item off offer. Histories still know it."""
+        await gateway.remove(item_id)
+        return _json({"item_id": item_id, "on_offer": False, "live": False})
+
+    @app.post("/v1/items", response_model=ItemsStored, responses=_WRITE, tags=["items"])
+    async def put_many(request: Items) -> Response:
+        """Add or replace several items; all of them, or none."""
+        await gateway.put([_item(each.item_id, each) for each in request.items])
+        return _json({"items": len(request.items)})
+
+    @app.get(
+        "/v1/items/{item_id:path}/similar",
+        response_model=Recommendations,
+        responses=_READ | _failures(404),
+        tags=["feed"],
+    )
+    async def similar(
+        item_id: ItemId,
+        k: Annotated[int, Query(ge=1, le=1_000)] = 10,
+        language: Annotated[Word, Query(description="Only items of this language.")] = "",
+        category: Annotated[Word, Query(description="Only items of this category.")] = "",
+    ) -> Response:
+        """What the model recommends to somebody who has read this item and nothing else."""
+        _check_k(gateway, k)
+        if item_id not in gateway.catalogue.items:
+            raise Refused(404, "There is no such item.")
+        wanted = Wanted(frozenset(filter(None, [language])), frozenset(filter(None, [category])))
+        return _feed(gateway, await gateway.recommender.similar(item_id, k, wanted), uuid.uuid4().hex)
+
+    @app.delete("/v1/users/{user_id:path}", response_model=UserErased, responses=_WRITE, tags=["users"])
+    async def erase(user_id: Annotated[Id, Path(description="The user's id, percent-encoded.")]) -> Response:
+        """Erase a user: events, slates, and what is cached."""
+        return _json({"rows": await gateway.erase(user_id)})
+
+    @app.get("/readyz", response_model=Health, responses={503: {"model": Health}}, tags=["service"])
+    async def ready() -> Response:
+        """Whether requests may be sent here: there are fallbacks even where the model is away."""
+        version, live = gateway.model.version, gateway.recommender.live
+        status = "stopping" if gateway.draining else "ready" if gateway.synced else "starting"
+        body = {
+            "status": status,
+            "model": {"name": settings.model, "version": version.number if version else None},
+            "items": len(gateway.catalogue),
+            "live_items": len(live) if live is not None else 0,
+        }
+        return _json(body, 200 if gateway.ready() else 503)
+
+    @app.get("/healthz", response_model=Health, response_model_exclude_none=True, tags=["service"])
+    async def health() -> Response:
+        """Whether the process answers."""
+        return _json({"status": "ok"})
+
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses=_failures(401, 403, 429) | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+        tags=["service"],
+    )
+    async def metrics() -> Response:
+        """Counts for Prometheus."""
+        gateway.gauge()
+        return Response(gateway.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    _answer_errors(app)
+    _document_keys(app)
+    return app
+
+
+def _check_k(gateway: Gateway, k: int) -> None:
+    if k > gateway.settings.max_k:
+        raise Refused(422, f"`k` must be from 1 to {gateway.settings.max_k}.")
+
+
+def _feed(gateway: Gateway, feed: Feed, request_id: str) -> Response:
+    return _json(
+        {
+            "request_id": request_id,
+            "model": {"name": gateway.settings.model, "version": feed.version},
+            "variant": gateway.settings.variant,
+            "items": [
+                {"item_id": each.item_id, "score": each.score, "position": place, "reason": each.reason}
+                for place, each in enumerate(feed.items)
+            ],
+            "fallback": feed.fallback,
+        }
+    )
+
+
+def _row(event: Event, now: int) -> dict[str, Any]:
+    row = dict(event)  # not a dump: its values are what is stored
+    at = microseconds(event.at)
+    if at is not None and at > now + _FUTURE_SECONDS * 1_000_000:
+        raise Refused(422, "`at` is later than now.")
+    row["at"] = now if at is None else min(at, now)
+    return row
+
+
+def _item(item_id: str, item: Item) -> dict[str, Any]:
+    known = {name: value or None for name, value in item if name != "item_id"}
+    return known | {"item_id": item_id, "published_at": microseconds(item.published_at)}
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")
+
+
+def _answer_errors(app: FastAPI) -> None:
+    def answer(error: Refused) -> Response:
+        status, headers, body = refusal(error)
+        return Response(body, status, {name.decode(): value.decode() for name, value in headers})
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> Response:
+        return answer(error)
+
+    @app.exception_handler(StoreAway)
+    async def away(request: Request, error: StoreAway) -> Response:
+        return answer(Refused(503, str(error), retry_after=2))
+
+    @app.exception_handler(StoreBusy)
+    async def busy(request: Request, error: StoreBusy) -> Response:
+        return answer(Refused(503, str(error), retry_after=1))
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong(request: Request, error: RequestValidationError) -> Response:
+        return answer(Refused(422, _sentence(error)))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        sentences = {
+            400: "The body cannot be read.",
+            404: "There is nothing here.",
+            405: "This method is not possible here.",
+        }
+        found = answer(Refused(error.status_code, sentences.get(error.status_code, str(error.detail))))
+        found.headers.update(error.headers or {})
+        return found
+
+
+def _sentence(error: RequestValidationError) -> str:
+    """The first thing that is wrong, without the value: it may be somebody's."""
+    errors = error.errors()
+    # Of a union the errors of both sides are listed; those of the side that was meant lie deepest.
+    first: dict[str, Any] = max(errors, key=lambda each: len(each["loc"]), default={"loc": (), "msg": "unreadable"})
+    names = [str(each)[:40] for each in first["loc"] if each not in ("body", "path", "query", "Event", "Events")]
+    message = first["msg"][:200].encode("utf-8", "replace").decode()
+    if first.get("type") == "json_invalid":
+        return "The body is not JSON."
+    where = ".".join(names).encode("utf-8", "replace").decode()
+    return f"`{where}`: {message}." if where else f"The request is wrong: {message}."
+
+
+def _document_keys(app: FastAPI) -> None:
+    """Say in the document which scope an operation needs; the guard is what asks for keys."""
+    written = app.openapi
+
+    def document() -> dict[str, Any]:
+        content = written()
+        if "securitySchemes" in content.setdefault("components", {}):
+            return content
+        content["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        for path, operations in content["paths"].items():
+            for method, operation in operations.items():
+                scope = route_of(method.upper(), path).scope
+                operation["security"] = [] if scope is None else [{}, {"key": []}]
+                if scope is not None:
+                    operation["description"] = f"{operation.get('description', '')}\n\nScope: `{scope}`."
+        # FastAPI's own shape of an error is not ours.
+        for name in ("HTTPValidationError", "ValidationError"):
+            content["components"]["schemas"].pop(name, None)
+        return content
+
+    app.openapi = document  # type: ignore[method-assign]

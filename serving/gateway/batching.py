@@ -1,0 +1,76 @@
+"""Micro-batching: requests of the same moment share one call of the model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+RequestT = TypeVar("RequestT")
+ResultT = TypeVar("ResultT")
+
+
+class Batcher(Generic[RequestT, ResultT]):
+    """Gathers while calls are under way, and never waits otherwise: an idle model is asked at once.
+
+    Args:
+        run: Answers a batch, in its order.
+        most: Requests in a batch.
+        at_once: Calls at once.
+    """
+
+    def __init__(
+        self, run: Callable[[Sequence[RequestT]], Awaitable[Sequence[ResultT]]], *, most: int, at_once: int
+    ) -> None:
+        self._run = run
+        self._most, self._at_once = most, at_once
+        self._waiting: deque[tuple[RequestT, asyncio.Future[ResultT]]] = deque()
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def ask(self, request: RequestT) -> ResultT:
+        """The answer to one request, or what its batch failed with."""
+        future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, future))
+        if len(self._under_way) < self._at_once:
+            self._start()
+        return await future
+
+    def _start(self) -> None:
+        batch: list[tuple[RequestT, asyncio.Future[ResultT]]] = []
+        while self._waiting and len(batch) < self._most:
+            request, future = self._waiting.popleft()
+            if not future.done():  # whoever has given up need not be answered
+                batch.append((request, future))
+        if batch:
+            task = asyncio.create_task(self._answer(batch))
+            self._under_way.add(task)
+
+    async def _answer(self, batch: list[tuple[RequestT, asyncio.Future[ResultT]]]) -> None:
+        # One turn of the loop, in which what has arrived already can join.
+        try:
+            await asyncio.sleep(0)
+            while self._waiting and len(batch) < self._most and len(self._under_way) >= self._at_once:
+                request, future = self._waiting.popleft()
+                if not future.done():
+                    batch.append((request, future))
+            results = await self._run([request for request, _ in batch])
+        except BaseException as error:
+            for _, future in batch:
+                if not future.done():
+                    if isinstance(error, Exception):
+                        future.set_exception(error)
+                    else:
+                        future.cancel()
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+        finally:
+            task = asyncio.current_task()
+            if task is not None:
+                self._under_way.discard(task)
+            if self._waiting:
+                self._start()

@@ -1,0 +1,211 @@
+"""What is remembered of users between requests: their states, vectors and answers.
+
+An entry is a user's; their next event, or their erasure, drops it as a whole. Since a state may be on its way from the
+database while that happens, a writer hands back the generation it read, and what is of an older one is not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import struct
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from serving.gateway.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+_FIELDS_KEPT = 16  # of one user: a state, a vector, answers of several placements
+_REDIS_SECONDS = 0.025
+_REST_SECONDS = 2.0  # Redis is left alone after a failure
+
+
+class Entry(NamedTuple):
+    """A user's fields that have not expired, and the generation to hand back."""
+
+    fields: Mapping[str, bytes]
+    generation: int
+
+
+class UserCache(Protocol):
+    """Where entries are; what cannot be reached is as if it were empty, and never an error."""
+
+    async def read(self, user_id: str) -> Entry: ...
+
+    async def write(self, user_id: str, generation: int, field: str, value: bytes, seconds: float) -> None: ...
+
+    async def drop(self, user_ids: list[str]) -> None: ...
+
+    async def forget(self, user_id: str) -> None: ...
+
+    async def clear(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class LocalCache:
+    """In this process; the least recently used user goes first.
+
+    Args:
+        most: Users.
+        clock: Seconds, for tests.
+    """
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._clock = clock
+        self._entries: OrderedDict[str, dict[str, tuple[float, bytes]]] = OrderedDict()
+        self._generations: OrderedDict[str, int] = OrderedDict()
+        self._least = 0  # generation of users who are not listed
+        self._next = 1
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    async def read(self, user_id: str) -> Entry:
+        generation = self._generations.get(user_id, self._least)
+        kept = self._entries.get(user_id)
+        if kept is None:
+            return Entry({}, generation)
+        self._entries.move_to_end(user_id)
+        now = self._clock()
+        return Entry({field: value for field, (until, value) in kept.items() if until > now}, generation)
+
+    async def write(self, user_id: str, generation: int, field: str, value: bytes, seconds: float) -> None:
+        if not self._most or seconds <= 0 or generation != self._generations.get(user_id, self._least):
+            return
+        kept = self._entries.get(user_id)
+        if kept is None:
+            kept = self._entries[user_id] = {}
+            if len(self._entries) > self._most:
+                self._entries.popitem(last=False)
+        kept.pop(field, None)
+        kept[field] = self._clock() + seconds, value
+        if len(kept) > _FIELDS_KEPT:
+            del kept[next(iter(kept))]
+
+    async def drop(self, user_ids: list[str]) -> None:
+        for user_id in user_ids:
+            self._entries.pop(user_id, None)
+            self._generations.pop(user_id, None)
+            self._generations[user_id] = self._next
+            self._next += 1
+        while len(self._generations) > 10_000:
+            # Writers under way for those that are forgotten here are turned away, all of them.
+            self._generations.popitem(last=False)
+            self._least = self._next
+            self._next += 1
+
+    async def forget(self, user_id: str) -> None:
+        """Drop a user without keeping even that they were dropped; all writers under way are turned away."""
+        self._entries.pop(user_id, None)
+        self._generations.pop(user_id, None)
+        self._least = self._next
+        self._next += 1
+
+    async def clear(self) -> None:
+        self._entries.clear()
+        self._generations.clear()
+        self._least = self._next
+        self._next += 1
+
+    async def close(self) -> None:
+        self._entries.clear()
+
+
+# A hash a user, under a hash of their id; each field begins with when it expires. The generation is a key of its own,
+# since it must outlive the entry.
+_WRITE = """
+if (redis.call('GET', KEYS[2]) or '0') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
+return 1
+"""
+_GENERATION_SECONDS = 60  # longer than any request that may be under way
+
+
+class RedisCache:
+    """In Redis, for several gateways: one's event drops what another has cached.
+
+    Args:
+        url: `redis://host:port/number`.
+    """
+
+    def __init__(self, url: str, metrics: Metrics) -> None:
+        from redis.asyncio import Redis
+        from redis.exceptions import RedisError
+
+        self._redis: Any = Redis.from_url(
+            url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS, retry=None
+        )
+        self._write = self._redis.register_script(_WRITE)
+        self._errors = (RedisError, OSError, TimeoutError)
+        self._metrics = metrics
+        self._away_until = 0.0
+
+    async def read(self, user_id: str) -> Entry:
+        key = _key(user_id)
+
+        async def ask() -> Entry:
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hgetall(f"belfry:u:{key}")
+            pipe.get(f"belfry:g:{key}")
+            kept, generation = await pipe.execute()
+            now = time.time()
+            fields = {name.decode(): value[8:] for name, value in kept.items() if _until(value) > now}
+            return Entry(fields, int(generation or 0))
+
+        return await self._try(ask, Entry({}, -1))
+
+    async def write(self, user_id: str, generation: int, field: str, value: bytes, seconds: float) -> None:
+        if generation < 0 or seconds <= 0:
+            return
+        key = _key(user_id)
+        keys = [f"belfry:u:{key}", f"belfry:g:{key}"]
+        stamped = struct.pack("<d", time.time() + seconds) + value
+        await self._try(lambda: self._write(keys=keys, args=[generation, field, stamped, int(seconds * 1000)]), None)
+
+    async def drop(self, user_ids: list[str]) -> None:
+        async def ask() -> None:
+            pipe = self._redis.pipeline(transaction=True)
+            for user_id in user_ids:
+                key = _key(user_id)
+                pipe.incr(f"belfry:g:{key}")
+                pipe.expire(f"belfry:g:{key}", _GENERATION_SECONDS)
+                pipe.delete(f"belfry:u:{key}")
+            await pipe.execute()
+
+        if user_ids:
+            await self._try(ask, None)
+
+    async def forget(self, user_id: str) -> None:
+        key = _key(user_id)
+        await self._try(lambda: self._redis.delete(f"belfry:u:{key}", f"belfry:g:{key}"), None)
+
+    async def clear(self) -> None:
+        """Nothing: what one gateway erases, it has deleted for all."""
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _try(self, ask: Callable[[], Awaitable[Any]], otherwise: Any) -> Any:
+        if time.monotonic() < self._away_until:
+            return otherwise
+        try:
+            return await ask()
+        except self._errors as error:
+            self._away_until = time.monotonic() + _REST_SECONDS
+            self._metrics.cache_errors.inc()
+            _log.warning("Redis is away (%s); going on without a cache.", type(error).__name__)
+            return otherwise
+
+
+def _key(user_id: str) -> str:
+    # Redis need not know who they are.
+    return hashlib.sha256(user_id.encode()).hexdigest()[:32]
+
+
+def _until(value: bytes) -> float:
+    return float(struct.unpack_from("<d", value)[0])

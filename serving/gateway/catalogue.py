@@ -1,0 +1,118 @@
+"""The facts of every item, in memory: what is on offer, what is newest, what trends."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from serving.events.items import ItemFacts
+
+_LISTS_KEPT = 512
+_SCANNED = 20_000  # newest items looked at for a filter
+_TRENDING_SHOWN = 20  # places of a language's list that count as trending
+
+
+class Wanted(NamedTuple):
+    """What a request's filters let through; empty for no filter."""
+
+    languages: frozenset[str] = frozenset()
+    categories: frozenset[str] = frozenset()
+
+    def admits(self, item: ItemFacts | None) -> bool:
+        """An item of which nothing is known passes no filter."""
+        if item is None:
+            return not (self.languages or self.categories)
+        return (not self.languages or item.language in self.languages) and (
+            not self.categories or item.category in self.categories
+        )
+
+
+class Catalogue:
+    """For one event loop. `apply` and `set_trending` are how it changes."""
+
+    def __init__(self) -> None:
+        self.changed = 0  # the number of the last change that it knows
+        self.items: dict[str, ItemFacts] = {}
+        self.removed: list[str] = []  # the last that were removed, the latest last
+        self._by_age: list[tuple[int, str]] = []  # (-published_at, id)
+        self._lists: dict[tuple[Wanted, int], list[str]] = {}
+        self._trending: list[str] = []
+        self._places: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def apply(self, changes: Iterable[ItemFacts]) -> None:
+        """Take over changes, in their order."""
+        changes = list(changes)
+        many = len(changes) > 1_000
+        for item in changes:
+            before = self.items.get(item.item_id)
+            self.items[item.item_id] = item
+            self.changed = max(self.changed, item.changed)
+            if item.removed_at and not (before and before.removed_at):
+                self.removed.append(item.item_id)
+            elif before and before.removed_at and not item.removed_at:
+                self.removed = [each for each in self.removed if each != item.item_id]
+            if many:
+                continue
+            if before is not None:
+                place = bisect.bisect_left(self._by_age, (-before.published_at, before.item_id))
+                if place < len(self._by_age) and self._by_age[place][1] == before.item_id:
+                    del self._by_age[place]
+            if not item.removed_at:
+                bisect.insort(self._by_age, (-item.published_at, item.item_id))
+        if many:
+            self._by_age = sorted(
+                (-item.published_at, item.item_id) for item in self.items.values() if not item.removed_at
+            )
+        if changes:
+            self._lists.clear()
+
+    def on_offer(self, item_id: str, now: int) -> bool:
+        """Whether an item may be shown at `now` (microseconds); one that is not stored is the model's to offer."""
+        item = self.items.get(item_id)
+        return item is None or (not 0 < item.removed_at <= now and item.published_at <= now)
+
+    def newest(self, wanted: Wanted, most: int, now: int) -> list[str]:
+        """The newest items that a filter lets through, newest first."""
+        found = self._lists.get((wanted, most))
+        if found is None:
+            found, ready = [], 0
+            for _, item_id in self._by_age[:_SCANNED]:
+                if wanted.admits(self.items[item_id]):
+                    found.append(item_id)
+                    # What is published later stays in the list until then.
+                    ready += self.on_offer(item_id, now)
+                    if ready >= most:
+                        break
+            if len(self._lists) >= _LISTS_KEPT:
+                self._lists.clear()
+            self._lists[wanted, most] = found
+        return [item_id for item_id in found if self.on_offer(item_id, now)][:most]
+
+    def set_trending(self, item_ids: Sequence[str]) -> None:
+        """The items of the trend, the most wanted first."""
+        self._trending = list(item_ids)
+        self._places = {}
+        counts: dict[str, int] = {}
+        for item_id in self._trending:
+            item = self.items.get(item_id)
+            if item is not None:
+                self._places[item_id] = counts.get(item.language, 0)
+                counts[item.language] = self._places[item_id] + 1
+
+    def trending(self, wanted: Wanted, most: int, now: int) -> list[str]:
+        """What trends among what a filter lets through, the most wanted first."""
+        found = []
+        for item_id in self._trending:
+            if wanted.admits(self.items.get(item_id)) and self.on_offer(item_id, now):
+                found.append(item_id)
+                if len(found) >= most:
+                    break
+        return found
+
+    def trends(self, item_id: str) -> bool:
+        """Whether an item is among the first of its language's trend."""
+        return self._places.get(item_id, _TRENDING_SHOWN) < _TRENDING_SHOWN

@@ -1,0 +1,125 @@
+"""What is asked of the recommender and what it gives."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import orjson
+
+from serving.events.users import NOBODY, UserState
+from serving.gateway.catalogue import Catalogue, Wanted
+
+
+class Ask(NamedTuple):
+    """A request, checked."""
+
+    user_id: str
+    k: int
+    placement: str
+    wanted: Wanted
+    exclude: tuple[str, ...]
+    language: str
+    device: str
+    time_seconds: int
+
+    @property
+    def now(self) -> int:
+        """The end of the request's second, in microseconds: what happened in it has happened."""
+        return self.time_seconds * 1_000_000 + 999_999
+
+    def key(self, version: int, catalogue: int) -> str:
+        """What must be the same for an answer to be the same, but for the user and the time."""
+        wanted = [sorted(each) for each in self.wanted]
+        rest = [self.placement, self.k, wanted, sorted(self.exclude), self.language, self.device]
+        return "answer:" + orjson.dumps([version, catalogue, *rest]).decode()
+
+
+class Shown(NamedTuple):
+    """An item of an answer; its place is its position."""
+
+    item_id: str
+    score: float
+    reason: str
+
+
+class Feed(NamedTuple):
+    """An answer."""
+
+    items: list[Shown]
+    version: int | None
+    fallback: str | None = None
+
+    def dump(self) -> bytes:
+        return orjson.dumps([self.version, [tuple(each) for each in self.items]])
+
+    @classmethod
+    def load(cls, content: bytes) -> Feed:
+        version, items = orjson.loads(content)
+        return cls([Shown(*each) for each in items], version)
+
+
+@dataclass
+class Known:
+    """What has been found out of a user by the time that a fallback may have to answer."""
+
+    state: UserState = NOBODY
+    language: str = ""
+    hidden: set[str] = field(default_factory=set)
+    read: frozenset[str] = frozenset()  # categories of the history
+
+    def learn(self, ask: Ask, state: UserState, catalogue: Catalogue) -> None:
+        items = [item for each in state.item_ids if (item := catalogue.items.get(each)) is not None]
+        self.state = state
+        self.hidden.update(state.seen, state.item_ids)
+        self.read = frozenset(item.category for item in items if item.category)
+        languages = Counter(item.language for item in items if item.language)
+        self.language = ask.language or (languages.most_common(1)[0][0] if languages else "")
+
+
+class StaleFeeds:
+    """The last answer of each user and placement, for when the model is away. In memory alone.
+
+    Args:
+        most: Answers kept.
+        seconds: How old one may be.
+    """
+
+    def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._seconds = most, seconds
+        self._clock = clock
+        self._feeds: OrderedDict[str, dict[tuple[str, Wanted], tuple[float, Feed]]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    def keep(self, ask: Ask, feed: Feed) -> None:
+        if not self._most or not self._seconds:
+            return
+        kept = self._feeds.setdefault(ask.user_id, {})
+        self._feeds.move_to_end(ask.user_id)
+        kept.pop((ask.placement, ask.wanted), None)
+        kept[ask.placement, ask.wanted] = self._clock() + self._seconds, feed
+        if len(kept) > 4:
+            del kept[next(iter(kept))]
+        if len(self._feeds) > self._most:
+            self._feeds.popitem(last=False)
+
+    def find(self, ask: Ask) -> Feed | None:
+        until, feed = self._feeds.get(ask.user_id, {}).get((ask.placement, ask.wanted), (0.0, None))
+        return feed if self._clock() < until else None
+
+    def saw(self, user_id: str, item_ids: Collection[str]) -> None:
+        """Show these no more."""
+        for key, (until, feed) in self._feeds.get(user_id, {}).items():
+            items = [each for each in feed.items if each.item_id not in item_ids]
+            self._feeds[user_id][key] = until, feed._replace(items=items)
+
+    def forget(self, user_id: str) -> None:
+        self._feeds.pop(user_id, None)
+
+    def clear(self) -> None:
+        self._feeds.clear()

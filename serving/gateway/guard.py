@@ -1,0 +1,229 @@
+"""What every request passes before the application: its id, limits and key; and after it: a count and a line of log."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, NamedTuple, TypeAlias
+
+import orjson
+
+from serving.events.keys import Key, KeyRing
+from serving.gateway.errors import Refused
+from serving.gateway.metrics import Metrics
+from serving.gateway.settings import Settings
+
+_log = logging.getLogger("serving.gateway.requests")
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Route(NamedTuple):
+    """What a path is called where it is counted (a path itself may hold a user's id), and the scope it needs."""
+
+    name: str
+    scope: str | None
+
+
+_OPEN = {"/healthz", "/readyz", "/openapi.json"}
+
+
+def route_of(method: str, path: str) -> Route:
+    """The route of a request; what is not known needs a key all the same."""
+    if path in _OPEN:
+        return Route(path, None)
+    if path == "/v1/recommendations":
+        return Route(path, "recommend")
+    if path == "/v1/events":
+        return Route(path, "events")
+    if path == "/metrics":
+        return Route(path, "metrics")
+    if path.startswith("/v1/users/"):
+        return Route("/v1/users/{user_id}", "users")
+    if path.startswith("/v1/items/") and path.endswith("/similar") and method in ("GET", "HEAD"):
+        return Route("/v1/items/{item_id}/similar", "recommend")
+    if path == "/v1/items":
+        return Route(path, "items")
+    if path.startswith("/v1/items/"):
+        return Route("/v1/items/{item_id}", "items")
+    return Route("unknown", "recommend")
+
+
+class Guard:
+    """An ASGI application around another.
+
+    Args:
+        needs_key: Whether even a store without keys lets nobody in.
+    """
+
+    def __init__(self, app: App, settings: Settings, metrics: Metrics, *, needs_key: bool) -> None:
+        self._app, self._settings, self._metrics = app, settings, metrics
+        self._needs_key = needs_key
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens and since when, by key
+        self.keys = KeyRing()
+        self.under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        headers = {name: value for name, value in scope["headers"] if name in _READ}
+        request_id = _request_id(headers.get(b"x-request-id"))
+        route = route_of(scope["method"], scope["path"])
+        told = _Told(send, request_id)
+        key: Key | None = None
+        self.under_way += 1
+        self._metrics.under_way.set(self.under_way)
+        try:
+            if route.scope is not None:
+                key = self._admit(headers, route.scope)
+            body = await _read(receive, self._settings.max_body_bytes, headers.get(b"content-length"))
+            await self._app(scope, _Replay(body, receive), told)
+        except _Gone:
+            pass
+        except Refused as error:
+            await told.refuse(error)
+        except Exception:
+            _log.exception("%s %s failed.", scope["method"], route.name)
+            await told.refuse(Refused(500, "The server failed; its log says why."))
+        finally:
+            self.under_way -= 1
+            seconds = time.perf_counter() - begun
+            self._metrics.requests.labels(route.name, told.status).inc()
+            self._metrics.seconds.labels(route.name).observe(seconds)
+            if self._settings.log_requests:
+                line = {
+                    "request_id": request_id,
+                    "method": scope["method"] if scope["method"] in _METHODS else "other",
+                    "route": route.name,
+                    "status": told.status,
+                    "ms": round(seconds * 1000, 2),
+                    "key": key.key_id if key else None,
+                }
+                _log.info("request", extra={"fields": line})
+
+    def _admit(self, headers: dict[bytes, bytes], scope: str) -> Key | None:
+        if self.under_way > self._settings.max_under_way:
+            raise Refused(429, f"More than {self._settings.max_under_way} requests are under way.", retry_after=1)
+        key: Key | None = None
+        if self._needs_key or self.keys.any:
+            presented = _presented(headers)
+            key = self.keys.find(presented) if presented else None
+            if key is None:
+                raise Refused(401, "Send a key that counts: Authorization: Bearer KEY.")
+            if scope not in key.scopes:
+                raise Refused(403, f"This key is not for {scope}.")
+        rate = (key.rate if key else None) or self._settings.rate
+        if rate:
+            self._spend(key.key_id if key else "", rate)
+        return key
+
+    def _spend(self, name: str, rate: float) -> None:
+        """A token bucket of one second's requests."""
+        now = time.monotonic()
+        most = max(1.0, rate)
+        tokens, since = self._buckets.get(name, (most, now))
+        tokens = min(most, tokens + (now - since) * rate)
+        if tokens < 1:
+            self._buckets[name] = tokens, now
+            raise Refused(429, f"This key may ask {rate:g} times a second.", retry_after=max(1, int(1 / rate)))
+        self._buckets[name] = tokens - 1, now
+        self._buckets.move_to_end(name)
+        while len(self._buckets) > 10_000:
+            self._buckets.popitem(last=False)
+
+
+_READ = {b"authorization", b"x-api-key", b"x-request-id", b"content-length"}
+_METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
+
+
+def _presented(headers: dict[bytes, bytes]) -> str:
+    bearer = headers.get(b"authorization", b"").decode("latin-1")
+    scheme, _, key = bearer.partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else headers.get(b"x-api-key", b"").decode("latin-1")
+
+
+def _request_id(given: bytes | None) -> str:
+    """The caller's, where it is a plain word; it is written to logs."""
+    if given and len(given) <= 64 and given.replace(b"-", b"").replace(b"_", b"").isalnum():
+        return given.decode("latin-1") if given.isascii() else uuid.uuid4().hex
+    return uuid.uuid4().hex
+
+
+class _Gone(Exception):
+    """The client went away before it had sent its request."""
+
+
+async def _read(receive: Receive, most: int, length: bytes | None) -> bytes:
+    """The whole body, since nothing can be done with a part; before the application, which would not tell why."""
+    too_large = Refused(413, f"The body is larger than {most} bytes.")
+    if length is not None and length.isdigit() and int(length[:20]) > most:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > most:
+            raise too_large
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+class _Replay:
+    """`receive`, for a body that was read."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
+class _Told:
+    """`send`, which adds the request's id and remembers the status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send, self._request_id = send, request_id
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", []), (b"x-request-id", self._request_id.encode())]
+        await self._send(message)
+
+    async def refuse(self, error: Refused) -> None:
+        if self.status:
+            return  # the answer has begun
+        status, headers, body = refusal(error)
+        await self({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def refusal(error: Refused) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body of an error."""
+    body = orjson.dumps({"error": error.message})
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if error.status == 413:
+        headers.append((b"connection", b"close"))  # the rest of the body is not waited for
+    return error.status, headers, body

@@ -1,0 +1,168 @@
+"""Keeps the live items up to date: with what is put and removed, and with the version that is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from serving.client import ClientError
+from serving.events import Store, StoreAway
+from serving.events.items import ItemFacts, read_contents
+from serving.gateway.catalogue import Catalogue
+from serving.gateway.live_items import LiveItems
+from serving.gateway.model import Model, Version
+from serving.gateway.recommender import Recommender
+from serving.gateway.settings import Settings
+
+_log = logging.getLogger(__name__)
+_PROBED, _EMBEDDED = 512, 8  # items in a call: what is asked for between them waits no longer than for one
+# An item put so recently is taken to be newer than an index that has it: the index may have been made before.
+_RECENT_MICROSECONDS = 86_400_000_000
+_SWAP_SECONDS = 60.0
+_PAUSE_SECONDS = 0.5
+
+
+class LiveKeeper:
+    """Everything here runs in one task, `run`, but for `embedded`."""
+
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        model: Model,
+        recommender: Recommender,
+        settings: Settings,
+        threads: ThreadPoolExecutor,
+    ) -> None:
+        self._store, self._catalogue, self._model, self._recommender = store, catalogue, model, recommender
+        self._most = settings.live_kept if settings.live_items else 0
+        self._threads = threads
+        self._waiting: dict[str, int] = {}  # item and the number of its change
+        self._wake = asyncio.Event()
+        self._looked = 0.0
+        self._news = asyncio.Condition()
+
+    def changed(self, items: Sequence[ItemFacts]) -> None:
+        """These items changed in the catalogue."""
+        live = self._recommender.live
+        for item in items:
+            if item.removed_at:
+                self._waiting.pop(item.item_id, None)
+                if live is not None:
+                    live.remove(item.item_id)
+            else:
+                self._waiting[item.item_id] = item.changed
+        self._wake.set()
+
+    async def embedded(self, item_id: str, changed: int, seconds: float) -> bool:
+        """Wait until an item's change is live; whether it is."""
+
+        def is_live() -> bool:
+            return self._recommender.live is not None and self._recommender.live.changed(item_id) >= changed
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._news:
+                await self._news.wait_for(is_live)
+        return is_live()
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        complaint = ""
+        while True:
+            self._wake.clear()
+            try:
+                await self._look()
+                await self._embed_waiting()
+                complaint = ""
+            except (ClientError, StoreAway) as error:
+                if str(error) != complaint:
+                    complaint = str(error)
+                    _log.warning("The model's version and live items wait: %s", complaint)
+                await asyncio.sleep(_PAUSE_SECONDS)
+            except Exception:
+                _log.exception("The model's version and live items wait.")
+                await asyncio.sleep(_PAUSE_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE_SECONDS):
+                    await self._wake.wait()
+
+    async def _look(self) -> None:
+        """Take up a newer version, once its live items are embedded."""
+        live = self._recommender.live
+        current = self._model.version
+        settled = live is not None and current is not None and live.version == current.number
+        if settled and time.monotonic() < self._looked + _PAUSE_SECONDS:
+            return
+        self._looked = time.monotonic()
+        newest = await self._model.newest()
+        if live is not None and current == newest and live.version == newest.number:
+            return
+        if current is None:
+            self._model.version = newest
+        _log.info("Version %d of %s is taken up.", newest.number, self._model.name)
+        fresh = LiveItems(newest.number, self._most)
+        try:
+            async with asyncio.timeout(_SWAP_SECONDS if current is not None else None):
+                await self._embed(fresh, newest, await self._unknown(newest))
+        except TimeoutError:
+            _log.warning("Not all live items are embedded by version %d yet.", newest.number)
+            self._waiting |= {item_id: item.changed for item_id, item in self._catalogue.items.items()}
+        self._model.version, self._recommender.live = newest, fresh
+
+    async def _unknown(self, version: Version) -> list[str]:
+        """Items on offer that an index does not have, or that were put a moment ago; the newest first."""
+        if not self._most:
+            return []
+        items = [item for item in self._catalogue.items.values() if not item.removed_at]
+        items.sort(key=lambda item: -item.published_at)
+        recent = time.time_ns() // 1000 - _RECENT_MICROSECONDS
+        found = []
+        for start in range(0, len(items), _PROBED):
+            some = items[start : start + _PROBED]
+            known = await self._model.known(version.number, [item.item_id for item in some])
+            found += [
+                item.item_id for item, there in zip(some, known, strict=True) if not there or item.put_at > recent
+            ]
+            if len(found) >= self._most:
+                break
+        return found[: self._most]
+
+    async def _embed_waiting(self) -> None:
+        live, version = self._recommender.live, self._model.version
+        if live is None or version is None or live.version != version.number or not self._most:
+            return
+        while self._waiting:
+            some = list(self._waiting)[:_PROBED]
+            numbers = {item_id: self._waiting.pop(item_id) for item_id in some}
+            try:
+                recent = time.time_ns() // 1000 - _RECENT_MICROSECONDS
+                items = [item for item_id in some if (item := self._catalogue.items.get(item_id)) is not None]
+                put = [item.item_id for item in items if item.put_at > recent]
+                others = [item.item_id for item in items if item.put_at <= recent]
+                if others:
+                    known = await self._model.known(version.number, others)
+                    put += [item_id for item_id, there in zip(others, known, strict=True) if not there]
+                await self._embed(live, version, put)
+            except BaseException:
+                self._waiting = numbers | self._waiting
+                raise
+
+    async def _embed(self, live: LiveItems, version: Version, item_ids: Sequence[str]) -> None:
+        loop = asyncio.get_running_loop()
+        for start in range(0, len(item_ids), _EMBEDDED):
+            some = list(item_ids[start : start + _EMBEDDED])
+            contents = await loop.run_in_executor(self._threads, read_contents, self._store, some)
+            if not contents:
+                continue
+            vectors = await self._model.embed_items(version.number, contents)
+            for content, vector in zip(contents, vectors, strict=True):
+                facts = self._catalogue.items.get(content.item_id)
+                # Of an item that changed meanwhile the vector may be older: it waits again by then.
+                if facts is not None and not facts.removed_at:
+                    live.put(facts, vector)
+            async with self._news:
+                self._news.notify_all()

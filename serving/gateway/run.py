@@ -1,0 +1,104 @@
+"""A gateway as a process: settings in, signals handled, a sentence out where it cannot start."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pydantic import ValidationError
+
+from serving.events import StoreError
+from serving.gateway.errors import Refused
+from serving.gateway.server import GatewayServer, log_to_standard_error, model_in
+from serving.gateway.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def run_gateway(
+    chosen: Mapping[str, Any],
+    *,
+    models: Path | None = None,
+    model: str | None = None,
+    rest_port: int | None = 8501,
+    grpc_port: int | None = 8500,
+    started: Callable[[dict[str, Any]], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT. Call it in the main thread.
+
+    Args:
+        chosen: Settings that are not from the environment.
+        models: Where the model of a server in this process is; None for one elsewhere.
+        model: Its name.
+        started: Is told the addresses.
+
+    Raises:
+        ValueError: It cannot start; one sentence says why.
+    """
+    folder: Path | None = None
+    if models is not None:
+        model, folder = model_in(models, model)
+    try:
+        settings = Settings(**{"model": model, **chosen})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'settings'}: {first['msg']}.") from None
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    log_to_standard_error()
+    try:
+        with contextlib.ExitStack() as opened:
+            server = None
+            if folder is not None:
+                server = _model_server(folder, str(model), rest_port, grpc_port, stop)
+                opened.callback(server.stop)
+            if stop.is_set():
+                return
+            gateway = GatewayServer(settings, server)
+            opened.enter_context(gateway)
+            found = {"url": gateway.url, "model": settings.model, "store": _shown(settings)}
+            if server is not None:
+                found |= {"rest": server.rest_url, "grpc": server.grpc_target}
+            started(found)
+            # With a timeout, because on some systems a signal does not interrupt an endless wait.
+            while not stop.wait(1.0):
+                pass
+            _log.info("Stopping: no new requests, those under way finish, and what waits is written.")
+    except (StoreError, Refused, OSError) as error:
+        raise ValueError(str(error)) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _model_server(folder: Path, name: str, rest_port: int | None, grpc_port: int | None, stop: threading.Event) -> Any:
+    from serving.model_server import ModelServer, OptionError, Options, ServingError
+    from serving.model_server.process import _import_tensorflow
+
+    _import_tensorflow()
+    try:
+        server = ModelServer(Options(model_name=name, model_base_path=folder, rest_port=rest_port, grpc_port=grpc_port))
+        server.start(cancelled=stop.is_set)
+    except (OptionError, ServingError) as error:
+        raise ValueError(str(error)) from None
+    return server
+
+
+def _shown(settings: Settings) -> str:
+    """The store, without a password."""
+    text = settings.store_url.get_secret_value()
+    if "://" not in text:
+        return text
+    from sqlalchemy import make_url
+
+    return make_url(text).render_as_string(hide_password=True)

@@ -1,0 +1,72 @@
+"""What a gateway can be told: by arguments, or as BELFRY_... in the environment, where secrets belong."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Times are in the unit that their name says. A value out of range is refused."""
+
+    model_config = SettingsConfigDict(env_prefix="BELFRY_", extra="ignore", frozen=True)
+
+    store_url: SecretStr = Field(description="a folder for SQLite, or postgresql://user:password@host/name")
+    model_server: str = Field("", description="grpc://host:port or http://host:port; empty for one in this process")
+    model: str = Field(description="the model's name")
+    variant: str = Field("default", description="of the experiment, in answers and slates")
+    redis_url: SecretStr | None = Field(None, description="keep users' caches in Redis, for several replicas")
+
+    bind: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    drain_seconds: int = Field(20, ge=0)
+
+    # Answers
+    deadline_ms: float = Field(100.0, gt=0, description="after which a fallback answers")
+    history: int = Field(50, ge=1, le=1_000, description="events of a user that the model is told")
+    seen: int = Field(200, ge=1, le=10_000, description="events looked back at for what is not shown again")
+    positive_rating: float | None = Field(None, description="ratings below it are not history")
+    category_share: float = Field(0.5, gt=0, le=1, description="of an answer, that one category may have")
+    new_hours: float = Field(24.0, gt=0, description="how long an item counts as new")
+    trending_hours: float = Field(6.0, gt=0, description="events that make a trend")
+    trend_seconds: float = Field(15.0, gt=0, le=3_600, description="how often to count them")
+    batch: int = Field(32, ge=1, le=1_024, description="requests in one call of the model")
+    calls_at_once: int = Field(2, ge=1, le=64, description="calls of the model at once")
+
+    # Live items: those that the model's own index does not have
+    live_items: int = Field(64, ge=0, le=1_024, description="shown to the model with a request")
+    live_kept: int = Field(5_000, ge=0, description="kept at most, the newest")
+
+    # Caches
+    cached_users: int = Field(100_000, ge=0)
+    state_seconds: float = Field(60.0, ge=0, description="0 for no cache")
+    answer_seconds: float = Field(5.0, ge=0, description="0 for no cache")
+    stale_seconds: float = Field(3_600.0, ge=0, description="how old an answer may be where the model is away")
+
+    # Limits
+    max_body_bytes: int = Field(8 << 20, ge=1_024)
+    max_events: int = Field(1_000, ge=1)
+    max_k: int = Field(100, ge=1, le=1_000)
+    max_under_way: int = Field(512, ge=1, description="requests at once")
+    rate: float = Field(0.0, ge=0, description="requests a second of one key; 0 for no limit")
+    events_waiting: int = Field(20_000, ge=1, description="events in memory, waiting for the disk")
+    slates_waiting: int = Field(5_000, ge=1)
+    sync_seconds: float = Field(0.5, gt=0, le=60, description="how often to look for what other replicas changed")
+    log_requests: bool = True
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.model_server and not self.model_server.startswith(("grpc://", "http://", "https://")):
+            raise ValueError("model_server is grpc://host:port or http://host:port")
+        return self
+
+    @property
+    def is_public(self) -> bool:
+        """Whether other machines can reach the port."""
+        try:
+            return not ipaddress.ip_address(self.bind).is_loopback
+        except ValueError:
+            return self.bind != "localhost"
