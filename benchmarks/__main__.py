@@ -20,6 +20,7 @@ from benchmarks import (
     encoders,
     experiments,
     fuzz,
+    gateway,
     images,
     importing,
     index,
@@ -63,6 +64,7 @@ BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "model-server": model_server.run,
     "swaps": swaps.run,
     "fuzz": fuzz.run,
+    "gateway": gateway.run,
     **{name: partial(run_quality, name) for name in DATA_SETS},
 }
 

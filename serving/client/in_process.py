@@ -21,7 +21,7 @@ class InProcess:
         threads: Calls at once from an event loop.
     """
 
-    def __init__(self, server: ModelServer, threads: int = 2) -> None:
+    def __init__(self, server: ModelServer, threads: int = 4) -> None:
         self._server = server
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="model")
 

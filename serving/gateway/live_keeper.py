@@ -101,6 +101,7 @@ class LiveKeeper:
         newest = await self._model.newest()
         if live is not None and current == newest and live.version == newest.number:
             return
+        await self._model.warm(newest)
         if current is None:
             self._model.version = newest
         _log.info("Version %d of %s is taken up.", newest.number, self._model.name)

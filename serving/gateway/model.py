@@ -64,7 +64,7 @@ class Model:
         self.name = name
         self.version: Version | None = None
         self.breaker = Breaker()
-        self._client, self._metrics, self._seconds = client, metrics, seconds
+        self._client, self._metrics, self._seconds, self._batch = client, metrics, seconds, batch
         self._recommending: Batcher[Query, Retrieved] = Batcher(self._recommend, most=batch, at_once=at_once)
         self._embedding: Batcher[Query, np.ndarray] = Batcher(self._embed_users, most=batch, at_once=1)
 
@@ -85,6 +85,29 @@ class Model:
         if missing:
             raise NotServed("NOT_FOUND", f"Version {max(available)} of {self.name} has no signature {missing[0]}.")
         return Version(max(available), "recommend_live" in signatures, len(signatures["rank"].outputs) > 1)
+
+    async def warm(self, version: Version) -> None:
+        """Ask everything once: TensorFlow prepares a signature at its first call, for up to seconds.
+
+        Raises:
+            ClientError: There is no answer.
+        """
+
+        async def ask(signature: str, inputs: dict[str, Any]) -> Answer:
+            return await self._client.predict(
+                self.name, inputs, signature=signature, version=version.number, timeout=_SLOW_SECONDS
+            )
+
+        nobody = Query([], [], [], [], "", "", int(time.time()))
+        vector = (await ask("embed_users", _request([nobody]))).outputs["embedding"][0]
+        for rows in (1, self._batch):
+            inputs = _request([nobody] * rows) | {"exclude_ids": _strings([()] * rows)}
+            await ask("recommend", inputs)
+            if version.takes_live:
+                live = LiveSet(_column(["\x7f"]), vector[None], _column([""]), _strings([()]), np.zeros(1, np.int64))
+                await ask("recommend_live", inputs | LiveSet.batch([live] * rows))
+        await self.known(version.number, [""])
+        await self.embed_items(version.number, [ItemContent("", "", "", "", "", (), b"")])
 
     async def recommend(self, query: Query) -> Retrieved:
         """The best of the index, and of the live items where the version takes those.

@@ -67,7 +67,10 @@ class Recommender:
         item = self._catalogue.items.get(item_id)
         query = Query([item_id], [0.0], [0.0], [0.0], item.language if item else "", "", int(time.time()))
         now = time.time_ns() // 1000
+        version = self._model.version
         try:
+            if version is not None and not version.takes_live and self.live is not None and item_id in self.live:
+                raise ModelAway("The model does not know the item.")
             async with asyncio.timeout(self._settings.deadline_ms / 1000):
                 found = await self._retrieve("", Entry({}, -1), query)
             ids = [each for each in found.ids if self._passes(each, wanted, now) and each != item_id]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import logging
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -162,7 +163,7 @@ def test_more_at_once_than_allowed(run: Run) -> None:
     assert 200 in statuses
 
 
-def test_logs_hold_nobody(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_hold_nobody(run: Run, caplog: pytest.LogCaptureFixture, eventually: Any) -> None:
     caplog.set_level(logging.INFO, "serving")
     served = run(log_requests=True)
     served.feed("karl.k", exclude=["secret-item"])
@@ -171,10 +172,14 @@ def test_logs_hold_nobody(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     served.http.post(
         "/v1/recommendations", json={"user_id": "karl.k", "k": "secret-item"}, headers={"x-request-id": "abc-1"}
     )
-    fields = [record.fields for record in caplog.records if hasattr(record, "fields")]  # type: ignore[attr-defined]
-    assert [line["route"] for line in fields][-4:] == [
-        *("/v1/recommendations", "/v1/events", "/v1/users/{user_id}", "/v1/recommendations")
-    ]
+
+    def lines() -> list[Any]:
+        return [record.fields for record in caplog.records if hasattr(record, "fields")]
+
+    # A line is written after its answer.
+    expected = ["/v1/recommendations", "/v1/events", "/v1/users/{user_id}", "/v1/recommendations"]
+    eventually(lambda: [line["route"] for line in lines()][-4:] == expected)
+    fields = lines()
     assert fields[-1]["request_id"] == "abc-1"
     text = "".join(
         f"{record.getMessage()} {vars(record)}" for record in caplog.records if record.name.startswith("serving")
@@ -200,7 +205,7 @@ def test_the_document_describes_every_answer(run: Run) -> None:
                 assert content == {"$ref": "#/components/schemas/Failure"}, (method, path, code)
         assert path in ("/readyz", "/healthz", "/metrics") or {"401", "422", "429"} <= operation["responses"].keys()
     assert "HTTPValidationError" not in schemas
-    used = set(__import__("re").findall(r"#/components/schemas/(\w+)", json.dumps(document)))
+    used = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
     assert used == schemas.keys()
     assert sorted(schemas["Event"]["properties"]["kind"]["enum"]) == sorted(KINDS)
 
