@@ -1,9 +1,9 @@
 """A gateway with 50 thousand items of 128 numbers and 100 thousand users: recommendations a second, and their times.
 
-The model is synthetic but whole: a GRU over 50 events, an exact index, with a second stage of 200 candidates and without;
-embeddings and histories are random. `belfry serve` runs it in one process, with SQLite. The load comes from a process of
-its own, in which requests are sent when they are due, whether or not the last ones are answered, and timed from then;
-every fifth comes with an event of what was shown before, so that caches are dropped all the time.
+The model is synthetic but whole: a GRU over 50 events, an exact index, with a second stage of 200 candidates and
+without; embeddings and histories are random. `belfry serve` runs it in one process, with SQLite. The load comes from a
+process of its own, which sends requests when they are due, whether or not the last ones are answered, and times them
+from then; every fifth comes with an event of what was shown before, so that caches are dropped all the time.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def _measure(models: Path, store: Path, log: Path) -> None:
             found = json.loads(loaded.stdout)
             spent = 1000 * (_cpu(server.pid) - before) / found["answered"]
             print(
-                f"  {rate}/s asked, {found['rate']:.0f}/s answered: p50 {found['p50']:.1f} ms, p99 {found['p99']:.1f} ms; "
+                f"  {rate}/s asked, {found['rate']:.0f}/s answered: "
+                f"p50 {found['p50']:.1f} ms, p99 {found['p99']:.1f} ms; "
                 f"{found['fallbacks']} of {found['answered']:,} by a fallback, {found['failed']} failed, "
                 f"{found['events']:,} events; {spent:.2f} ms of the processor each, {_resident(server.pid):.0f} MiB",
                 flush=True,
@@ -142,7 +143,7 @@ def write(folder: Path, stages: int) -> None:
     rng = np.random.default_rng(1)
     ids = [f"N{number:06}" for number in range(_ITEMS)]
     categories = [f"category{number}" for number in range(_CATEGORIES)]
-    content = ContentTower(_WIDTH, categories=len(categories), languages=4)
+    content = ContentTower(_WIDTH, use_text=False, categories=len(categories), languages=4)
     content.build({})
     behaviour = BehaviourTower(encoder="gru", languages=4, devices=3, time_of_day=True)
     behaviour.build({"history": (None, _HISTORY, _WIDTH)})
