@@ -71,7 +71,7 @@ class SlateLog:
         most_waiting: Slates in memory.
     """
 
-    def __init__(self, store: Store, *, most_waiting: int = 5_000, pause_seconds: float = 0.05) -> None:
+    def __init__(self, store: Store, *, most_waiting: int = 5_000, pause_seconds: float = 0.2) -> None:
         self._store = store
         self._insert = ignoring_known(store, SLATES)
         self._writer: GroupCommit[Slate | None] = GroupCommit(

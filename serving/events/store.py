@@ -19,7 +19,9 @@ from serving.events.tables import COUNTERS
 _log = logging.getLogger(__name__)
 FILE = "store.db"
 _BUSY_SECONDS = 10.0  # how long SQLite waits for another writer
-_READING = {"belfry_reading": True}
+# A transaction for one statement would cost more than the statement.
+_READING: dict[str, Any] = {"belfry_reading": True}
+_AUTOCOMMIT: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
 _MIGRATING = 0x62656C66727900  # PostgreSQL's advisory lock while tables change
 _AWAY = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError, exc.ResourceClosedError)
 
@@ -42,7 +44,7 @@ class Store:
     def __init__(self, where: Path | str, *, create: bool = True) -> None:
         self.engine = _engine(where, create)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
-        self._readers = self.engine.execution_options(**_READING)
+        self._readers = self.engine.execution_options(**(_READING if self.is_sqlite else _AUTOCOMMIT))
         try:
             self._migrate()
         except BaseException:
@@ -51,7 +53,7 @@ class Store:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection that sees one moment.
+        """A connection to read with; each statement sees the moment in which it runs.
 
         Raises:
             StoreAway: The database cannot be reached.
@@ -82,10 +84,8 @@ class Store:
     def forget_old_pages(self) -> None:
         """Empty SQLite's log, which still holds what was deleted. PostgreSQL sees to that by itself."""
         if self.is_sqlite:
-            with _told(), self._readers.connect() as connection:
-                connection.exec_driver_sql("COMMIT")
+            with self.reading() as connection:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-                connection.exec_driver_sql("BEGIN")
 
     def close(self) -> None:
         self.engine.dispose()
@@ -152,8 +152,8 @@ def _prepare_sqlite(connection: Any, entry: ConnectionPoolEntry) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     # A writer waits for its turn at its beginning: one that has read already would be refused instead.
-    reading = connection.get_execution_options().get("belfry_reading")
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    if not connection.get_execution_options().get("belfry_reading"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @contextlib.contextmanager

@@ -10,15 +10,15 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import FastAPI, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from pydantic import TypeAdapter
 
-from serving.events import StoreAway, StoreBusy
 from serving.gateway.catalogue import Wanted
+from serving.gateway.direct import Direct
+from serving.gateway.document import document_keys
 from serving.gateway.errors import Refused
+from serving.gateway.failures import ANSWERED, failure
 from serving.gateway.feeds import Ask, Feed
 from serving.gateway.gateway import Gateway
-from serving.gateway.guard import refusal, route_of
 from serving.gateway.schemas import (
     Event,
     Events,
@@ -58,7 +58,7 @@ _WRITE = _failures(401, 403, 413, 422, 429, 503)
 ItemId = Annotated[Id, Path(description="The item's id, percent-encoded.")]
 
 
-def create_app(gateway: Gateway) -> FastAPI:
+def create_app(gateway: Gateway) -> Direct:
     """The application without its guard."""
 
     @contextlib.asynccontextmanager
@@ -182,8 +182,14 @@ def create_app(gateway: Gateway) -> FastAPI:
         return Response(gateway.metrics.text(), media_type="text/plain; version=0.0.4")
 
     _answer_errors(app)
-    _document_keys(app)
-    return app
+    document_keys(app)
+    return Direct(
+        app,
+        {
+            "/v1/recommendations": (TypeAdapter(RecommendationRequest), recommend),
+            "/v1/events": (TypeAdapter(Events | Event), append),
+        },
+    )
 
 
 def _check_k(gateway: Gateway, k: int) -> None:
@@ -225,69 +231,10 @@ def _json(body: Any, status: int = 200) -> Response:
 
 
 def _answer_errors(app: FastAPI) -> None:
-    def answer(error: Refused) -> Response:
-        status, headers, body = refusal(error)
-        return Response(body, status, {name.decode(): value.decode() for name, value in headers})
-
-    @app.exception_handler(Refused)
-    async def refused(request: Request, error: Refused) -> Response:
-        return answer(error)
-
-    @app.exception_handler(StoreAway)
-    async def away(request: Request, error: StoreAway) -> Response:
-        return answer(Refused(503, str(error), retry_after=2))
-
-    @app.exception_handler(StoreBusy)
-    async def busy(request: Request, error: StoreBusy) -> Response:
-        return answer(Refused(503, str(error), retry_after=1))
-
-    @app.exception_handler(RequestValidationError)
-    async def wrong(request: Request, error: RequestValidationError) -> Response:
-        return answer(Refused(422, _sentence(error)))
-
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> Response:
-        sentences = {
-            400: "The body cannot be read.",
-            404: "There is nothing here.",
-            405: "This method is not possible here.",
-        }
-        found = answer(Refused(error.status_code, sentences.get(error.status_code, str(error.detail))))
-        found.headers.update(error.headers or {})
+    async def failed(request: Request, error: Exception) -> Response:
+        found = failure(error)
+        assert found is not None
         return found
 
-
-def _sentence(error: RequestValidationError) -> str:
-    """The first thing that is wrong, without the value: it may be somebody's."""
-    errors = error.errors()
-    # Of a union the errors of both sides are listed; those of the side that was meant lie deepest.
-    first: dict[str, Any] = max(errors, key=lambda each: len(each["loc"]), default={"loc": (), "msg": "unreadable"})
-    names = [str(each)[:40] for each in first["loc"] if each not in ("body", "path", "query", "Event", "Events")]
-    message = first["msg"][:200].encode("utf-8", "replace").decode()
-    if first.get("type") == "json_invalid":
-        return "The body is not JSON."
-    where = ".".join(names).encode("utf-8", "replace").decode()
-    return f"`{where}`: {message}." if where else f"The request is wrong: {message}."
-
-
-def _document_keys(app: FastAPI) -> None:
-    """Say in the document which scope an operation needs; the guard is what asks for keys."""
-    written = app.openapi
-
-    def document() -> dict[str, Any]:
-        content = written()
-        if "securitySchemes" in content.setdefault("components", {}):
-            return content
-        content["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        for path, operations in content["paths"].items():
-            for method, operation in operations.items():
-                scope = route_of(method.upper(), path).scope
-                operation["security"] = [] if scope is None else [{}, {"key": []}]
-                if scope is not None:
-                    operation["description"] = f"{operation.get('description', '')}\n\nScope: `{scope}`."
-        # FastAPI's own shape of an error is not ours.
-        for name in ("HTTPValidationError", "ValidationError"):
-            content["components"]["schemas"].pop(name, None)
-        return content
-
-    app.openapi = document  # type: ignore[method-assign]
+    for kind in ANSWERED:
+        app.add_exception_handler(kind, failed)

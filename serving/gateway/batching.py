@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from serving.gateway.errors import ModelAway
+
 RequestT = TypeVar("RequestT")
 ResultT = TypeVar("ResultT")
 
@@ -18,18 +20,31 @@ class Batcher(Generic[RequestT, ResultT]):
         run: Answers a batch, in its order.
         most: Requests in a batch.
         at_once: Calls at once.
+        most_waiting: Requests that wait for a call; what is more would wait in vain, and is refused at once.
     """
 
     def __init__(
-        self, run: Callable[[Sequence[RequestT]], Awaitable[Sequence[ResultT]]], *, most: int, at_once: int
+        self,
+        run: Callable[[Sequence[RequestT]], Awaitable[Sequence[ResultT]]],
+        *,
+        most: int,
+        at_once: int,
+        most_waiting: int,
     ) -> None:
         self._run = run
+        self._most_waiting = most_waiting
         self._most, self._at_once = most, at_once
         self._waiting: deque[tuple[RequestT, asyncio.Future[ResultT]]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def ask(self, request: RequestT) -> ResultT:
-        """The answer to one request, or what its batch failed with."""
+        """The answer to one request, or what its batch failed with.
+
+        Raises:
+            ModelAway: Too many are waiting.
+        """
+        if len(self._waiting) >= self._most_waiting:
+            raise ModelAway("Too many requests are waiting for the model.")
         future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, future))
         if len(self._under_way) < self._at_once:

@@ -14,7 +14,7 @@ class Breaker:
     """
 
     def __init__(
-        self, *, failures: int = 5, retry_seconds: float = 1.0, clock: Callable[[], float] = time.monotonic
+        self, *, failures: int = 3, retry_seconds: float = 1.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._limit, self._retry = failures, retry_seconds
         self._clock = clock

@@ -18,7 +18,6 @@ from serving.gateway.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 _FIELDS_KEPT = 16  # of one user: a state, a vector, answers of several placements
-_REDIS_SECONDS = 0.025
 _REST_SECONDS = 2.0  # Redis is left alone after a failure
 
 
@@ -131,15 +130,14 @@ class RedisCache:
 
     Args:
         url: `redis://host:port/number`.
+        seconds: After which Redis counts as away.
     """
 
-    def __init__(self, url: str, metrics: Metrics) -> None:
+    def __init__(self, url: str, metrics: Metrics, seconds: float) -> None:
         from redis.asyncio import Redis
         from redis.exceptions import RedisError
 
-        self._redis: Any = Redis.from_url(
-            url, socket_timeout=_REDIS_SECONDS, socket_connect_timeout=_REDIS_SECONDS, retry=None
-        )
+        self._redis: Any = Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=None)
         self._write = self._redis.register_script(_WRITE)
         self._errors = (RedisError, OSError, TimeoutError)
         self._metrics = metrics

@@ -30,6 +30,7 @@ from serving.gateway.users import Users
 
 _log = logging.getLogger(__name__)
 _READERS = 4
+_CALL_SECONDS = 1.0
 _TREND_ITEMS = 2_000
 _ERASED_SECONDS = 10.0  # longer than an answer may be under way
 _LIVE_SECONDS = 0.8  # what a PUT waits for its item to be live
@@ -59,13 +60,15 @@ class Gateway:
             self._client,
             settings.model,
             self.metrics,
-            seconds=settings.deadline_ms / 1000,
+            seconds=max(_CALL_SECONDS, 2 * settings.deadline_ms / 1000),
             batch=settings.batch,
             at_once=settings.calls_at_once,
         )
         redis = settings.redis_url
         self._cache: UserCache = (
-            RedisCache(redis.get_secret_value(), self.metrics) if redis else LocalCache(settings.cached_users)
+            RedisCache(redis.get_secret_value(), self.metrics, settings.redis_ms / 1000)
+            if redis
+            else LocalCache(settings.cached_users)
         )
         users = Users(store, self._cache, settings, self.metrics, self._threads)
         self.recommender = Recommender(self.model, self.catalogue, users, self._cache, settings, self.metrics)

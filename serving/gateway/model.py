@@ -18,6 +18,8 @@ from serving.gateway.live_items import LiveSet
 from serving.gateway.metrics import Metrics
 
 _log = logging.getLogger(__name__)
+_PROBE_HISTORY = 20
+_BATCHES_WAITING = 2
 _SLOW_SECONDS = 30.0  # of calls that no reader waits for
 
 
@@ -55,7 +57,8 @@ class Model:
     """Asks one version at a time; a newer one is taken up by `look`, or when the old one is gone.
 
     Args:
-        seconds: Of a call that somebody waits for.
+        seconds: Of a call that somebody waits for. Longer than they wait: a call in this process goes on when it is
+            given up, and another beside it would only be slower.
     """
 
     def __init__(
@@ -65,8 +68,9 @@ class Model:
         self.version: Version | None = None
         self.breaker = Breaker()
         self._client, self._metrics, self._seconds, self._batch = client, metrics, seconds, batch
-        self._recommending: Batcher[Query, Retrieved] = Batcher(self._recommend, most=batch, at_once=at_once)
-        self._embedding: Batcher[Query, np.ndarray] = Batcher(self._embed_users, most=batch, at_once=1)
+        limits = {"most": batch, "at_once": at_once, "most_waiting": _BATCHES_WAITING * batch}
+        self._recommending: Batcher[Query, Retrieved] = Batcher(self._recommend, **limits)
+        self._embedding: Batcher[Query, np.ndarray] = Batcher(self._embed_users, **limits)
 
     async def newest(self) -> Version:
         """The newest version there is.
@@ -141,8 +145,11 @@ class Model:
         Raises:
             ClientError: There is no answer.
         """
-        nobody = Query([], [], [], [], "", "", int(time.time()))
-        inputs = _request([nobody]) | {"candidate_ids": _strings([item_ids])}
+        # Somebody who has read some of them: the vector of nobody may be 0, and every score with it.
+        read = list(item_ids[:_PROBE_HISTORY])
+        nothing = [0.0] * len(read)
+        reader = Query(read, nothing, nothing, nothing, "", "", int(time.time()))
+        inputs = _request([reader]) | {"candidate_ids": _strings([item_ids])}
         answer = await self._client.predict(self.name, inputs, signature="rank", version=version, timeout=_SLOW_SECONDS)
         # With a second stage the score of nothing is something, but its probabilities are 0.
         told = next((name for name in sorted(answer.outputs) if name != "scores"), "scores")

@@ -24,6 +24,7 @@ from serving.gateway.users import Users
 
 _log = logging.getLogger(__name__)
 _REMOVED_TOLD = 64  # the last removed items, which the model is told; the rest is left out of what it answers
+_DIVERSIFIED = 5  # times k, items to choose from under the caps of categories
 _FILL = 64  # candidates to fill up with
 
 
@@ -97,11 +98,12 @@ class Recommender:
         query = self._query(ask, known)
         found = await self._retrieve(ask.user_id, entry, query)
         now = ask.now
-        scored = [
-            (item_id, score)
-            for item_id, score in zip(found.ids, found.scores, strict=True)
-            if item_id not in known.hidden and self._passes(item_id, ask.wanted, now)
-        ]
+        scored = []
+        for item_id, score in zip(found.ids, found.scores, strict=True):
+            if item_id not in known.hidden and self._passes(item_id, ask.wanted, now):
+                scored.append((item_id, score))
+                if len(scored) >= _DIVERSIFIED * ask.k:
+                    break
         if len(scored) < ask.k:
             scored += await self._more(ask, known, query, {item_id for item_id, _ in scored})
         share = 1.0 if len(ask.wanted.categories) == 1 else self._settings.category_share

@@ -13,7 +13,7 @@ Word = Annotated[str, StringConstraints(max_length=1_000, pattern=r"^[^\x00-\x1f
 Prose = Annotated[str, StringConstraints(max_length=1_000_000, pattern=r"^[^\x00]*$")]
 Kind = Literal["impression", "click", "read", "like", "share", "save", "dislike", "rating"]
 Moment = AwareDatetime
-_BASE = ConfigDict(extra="forbid")
+_BASE = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Filters(BaseModel):

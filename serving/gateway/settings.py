@@ -20,6 +20,8 @@ class Settings(BaseSettings):
     variant: str = Field("default", description="of the experiment, in answers and slates")
     redis_url: SecretStr | None = Field(None, description="keep users' caches in Redis, for several replicas")
 
+    redis_ms: float = Field(25.0, gt=0, description="after which Redis counts as away")
+
     bind: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
     drain_seconds: int = Field(20, ge=0)
@@ -34,7 +36,9 @@ class Settings(BaseSettings):
     trending_hours: float = Field(6.0, gt=0, description="events that make a trend")
     trend_seconds: float = Field(15.0, gt=0, le=3_600, description="how often to count them")
     batch: int = Field(32, ge=1, le=1_024, description="requests in one call of the model")
-    calls_at_once: int = Field(2, ge=1, le=64, description="calls of the model at once")
+    calls_at_once: int = Field(
+        1, ge=1, le=64, description="calls of the model at once: what comes meanwhile shares one"
+    )
 
     # Live items: those that the model's own index does not have
     live_items: int = Field(64, ge=0, le=1_024, description="shown to the model with a request")

@@ -20,6 +20,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import psycopg
 import pytest
 import tensorflow as tf
 
@@ -174,6 +175,7 @@ class Service:
     command: list[str]
     user: str | None
     port: int
+    answers: Callable[[], object]  # raises while it does not
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -182,7 +184,8 @@ class Service:
         )
         deadline = time.monotonic() + 30
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            with contextlib.suppress(Exception):
+                self.answers()
                 return
             assert self.process.poll() is None, "the database ended"
             assert time.monotonic() < deadline, "the database did not start"
@@ -219,7 +222,8 @@ def postgres(require: Require) -> Iterator[Service]:
         )
         port = _free_port()
         command = [str(found[-1] / "postgres"), "-D", str(folder), "-p", str(port), "-k", name, "-h", "127.0.0.1"]
-        service = Service(f"postgresql://belfry@127.0.0.1:{port}", command, user, port)
+        url = f"postgresql://belfry@127.0.0.1:{port}"
+        service = Service(url, command, user, port, lambda: psycopg.connect(f"{url}/postgres").close())
         service.start()
         yield service
         service.stop(signal.SIGQUIT)
@@ -232,7 +236,10 @@ def redis(require: Require) -> Iterator[Service]:
     require(found, "Redis is not installed")
     port = _free_port()
     command = [str(found), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    service = Service(f"redis://127.0.0.1:{port}/0", command, None, port)
+    at = ("127.0.0.1", port)
+    service = Service(
+        f"redis://127.0.0.1:{port}/0", command, None, port, lambda: socket.create_connection(at, 1).close()
+    )
     service.start()
     yield service
     service.stop()
@@ -244,7 +251,6 @@ _numbers = itertools.count(1)
 @pytest.fixture
 def new_database(postgres: Service) -> Callable[[], str]:
     """The URL of an empty PostgreSQL database."""
-    import psycopg
 
     def create() -> str:
         name = f"test{os.getpid()}x{next(_numbers)}"
