@@ -248,8 +248,7 @@ async def load(url: str, rate: int, seconds: int) -> dict[str, Any]:
         if answer.get("items"):
             shown.append((user, answer["items"][0]["item_id"], answer["request_id"]))
 
-    async def click() -> None:
-        user, item, request = shown.popleft()
+    async def click(user: str, item: str, request: str) -> None:
         event = {"event_id": f"{request}c", "user_id": user, "item_id": item, "kind": "click", "request_id": request}
         status, _ = await ask("/v1/events", event)
         counts["failed"] += status != 202
@@ -265,7 +264,7 @@ async def load(url: str, rate: int, seconds: int) -> dict[str, Any]:
             await asyncio.sleep(wait)
         tasks.append(loop.create_task(recommend(f"u{user:06}", due, number >= warm)))
         if number % 5 == 0 and shown:
-            tasks.append(loop.create_task(click()))
+            tasks.append(loop.create_task(click(*shown.popleft())))
     await asyncio.gather(*tasks)
     passed = time.perf_counter() - begun - warm / rate
     p50, p99 = np.percentile(times, [50, 99]) * 1000
