@@ -124,8 +124,8 @@ def read_contents(store: Store, item_ids: Sequence[str]) -> list[ItemContent]:
     return found
 
 
-def trending(store: Store, since: int, most: int) -> list[tuple[str, int]]:
-    """The items that most users' events wanted since `since` (microseconds since 1970), with how often.
+def trending(store: Store, since: int, most: int, least_users: int = 1) -> list[tuple[str, int]]:
+    """The items that most users wanted since `since` (microseconds since 1970), with how many users that were.
 
     Raises:
         StoreAway: The database cannot be reached.
@@ -135,6 +135,7 @@ def trending(store: Store, since: int, most: int) -> list[tuple[str, int]]:
         sa.select(EVENTS.c.item_id, times)
         .where(EVENTS.c.at > since, EVENTS.c.kind.in_(POSITIVE_KINDS))
         .group_by(EVENTS.c.item_id)
+        .having(times >= least_users)
         .order_by(times.desc(), EVENTS.c.item_id)
         .limit(most)
     )

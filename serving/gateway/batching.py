@@ -9,12 +9,14 @@ from typing import Generic, TypeVar
 
 from serving.gateway.errors import ModelAway
 
+_GATHER_SECONDS = 0.002
 RequestT = TypeVar("RequestT")
 ResultT = TypeVar("ResultT")
 
 
 class Batcher(Generic[RequestT, ResultT]):
-    """Gathers while calls are under way, and never waits otherwise: an idle model is asked at once.
+    """Gathers while calls are under way, and 2 ms longer before a call that follows another; an idle model is asked at
+    once. A call costs about as much for one user as for ten where what it reads most is the index.
 
     Args:
         run: Answers a batch, in its order.
@@ -51,20 +53,20 @@ class Batcher(Generic[RequestT, ResultT]):
             self._start()
         return await future
 
-    def _start(self) -> None:
+    def _start(self, follows: bool = False) -> None:
         batch: list[tuple[RequestT, asyncio.Future[ResultT]]] = []
         while self._waiting and len(batch) < self._most:
             request, future = self._waiting.popleft()
             if not future.done():  # whoever has given up need not be answered
                 batch.append((request, future))
         if batch:
-            task = asyncio.create_task(self._answer(batch))
+            task = asyncio.create_task(self._answer(batch, _GATHER_SECONDS if follows else 0.0))
             self._under_way.add(task)
 
-    async def _answer(self, batch: list[tuple[RequestT, asyncio.Future[ResultT]]]) -> None:
-        # One turn of the loop, in which what has arrived already can join.
+    async def _answer(self, batch: list[tuple[RequestT, asyncio.Future[ResultT]]], wait: float) -> None:
         try:
-            await asyncio.sleep(0)
+            # At least one turn of the loop, in which what has arrived already can join.
+            await asyncio.sleep(wait)
             while self._waiting and len(batch) < self._most and len(self._under_way) >= self._at_once:
                 request, future = self._waiting.popleft()
                 if not future.done():
@@ -88,4 +90,4 @@ class Batcher(Generic[RequestT, ResultT]):
             if task is not None:
                 self._under_way.discard(task)
             if self._waiting:
-                self._start()
+                self._start(follows=True)

@@ -123,6 +123,7 @@ if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[4]) then redis.call('PEXPIRE', KE
 return 1
 """
 _GENERATION_SECONDS = 60  # longer than any request that may be under way
+_FORGOTTEN_SECONDS = 2
 
 
 class RedisCache:
@@ -142,6 +143,7 @@ class RedisCache:
         self._errors = (RedisError, OSError, TimeoutError)
         self._metrics = metrics
         self._away_until = 0.0
+        self._undelivered: dict[str, None] = {}  # users to drop when Redis is back
 
     async def read(self, user_id: str) -> Entry:
         key = _key(user_id)
@@ -166,21 +168,23 @@ class RedisCache:
         await self._try(lambda: self._write(keys=keys, args=[generation, field, stamped, int(seconds * 1000)]), None)
 
     async def drop(self, user_ids: list[str]) -> None:
-        async def ask() -> None:
-            pipe = self._redis.pipeline(transaction=True)
-            for user_id in user_ids:
-                key = _key(user_id)
-                pipe.incr(f"belfry:g:{key}")
-                pipe.expire(f"belfry:g:{key}", _GENERATION_SECONDS)
-                pipe.delete(f"belfry:u:{key}")
-            await pipe.execute()
-
-        if user_ids:
-            await self._try(ask, None)
+        if user_ids and not await self._try(lambda: self._drop(user_ids, _GENERATION_SECONDS), False):
+            self._undelivered |= dict.fromkeys(user_ids)
 
     async def forget(self, user_id: str) -> None:
-        key = _key(user_id)
-        await self._try(lambda: self._redis.delete(f"belfry:u:{key}", f"belfry:g:{key}"), None)
+        """Drop a user; that they were dropped is kept as long as an answer may be under way, under a hash."""
+        if not await self._try(lambda: self._drop([user_id], _FORGOTTEN_SECONDS), False):
+            self._undelivered[user_id] = None
+
+    async def _drop(self, user_ids: list[str], seconds: int) -> bool:
+        pipe = self._redis.pipeline(transaction=True)
+        for user_id in user_ids:
+            key = _key(user_id)
+            pipe.incr(f"belfry:g:{key}")
+            pipe.expire(f"belfry:g:{key}", seconds)
+            pipe.delete(f"belfry:u:{key}")
+        await pipe.execute()
+        return True
 
     async def clear(self) -> None:
         """Nothing: what one gateway erases, it has deleted for all."""
@@ -192,6 +196,12 @@ class RedisCache:
         if time.monotonic() < self._away_until:
             return otherwise
         try:
+            if self._undelivered:
+                # What was dropped while Redis was away comes first.
+                late = list(self._undelivered)
+                await self._drop(late, _GENERATION_SECONDS)
+                for user_id in late:
+                    self._undelivered.pop(user_id, None)
             return await ask()
         except self._errors as error:
             self._away_until = time.monotonic() + _REST_SECONDS

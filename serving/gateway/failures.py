@@ -16,7 +16,6 @@ from serving.gateway.guard import refusal
 
 ANSWERED: tuple[type[Exception], ...] = (Refused, StoreAway, StoreBusy, RequestValidationError, HTTPException)
 _SENTENCES = {
-    400: "The body cannot be read.",
     404: "There is nothing here.",
     405: "This method is not possible here.",
 }
@@ -33,6 +32,8 @@ def failure(error: Exception) -> Response | None:
             return _answer(Refused(503, str(error), retry_after=1))
         case RequestValidationError() | ValidationError():
             return _answer(Refused(422, _sentence(error.errors())))
+        case HTTPException(status_code=400):
+            return _answer(Refused(422, "The body cannot be read."))
         case HTTPException():
             found = _answer(Refused(error.status_code, _SENTENCES.get(error.status_code, str(error.detail))))
             found.headers.update(error.headers or {})

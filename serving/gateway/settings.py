@@ -18,7 +18,8 @@ class Settings(BaseSettings):
     model_server: str = Field("", description="grpc://host:port or http://host:port; empty for one in this process")
     model: str = Field(description="the model's name")
     variant: str = Field("default", description="of the experiment, in answers and slates")
-    redis_url: SecretStr | None = Field(None, description="keep users' caches in Redis, for several replicas")
+    # Several gateways need it: without, one's event counts in another's feed only after `state_seconds`.
+    redis_url: SecretStr | None = Field(None, description="keep users' caches in Redis")
 
     redis_ms: float = Field(25.0, gt=0, description="after which Redis counts as away")
 
@@ -34,6 +35,7 @@ class Settings(BaseSettings):
     category_share: float = Field(0.5, gt=0, le=1, description="of an answer, that one category may have")
     new_hours: float = Field(24.0, gt=0, description="how long an item counts as new")
     trending_hours: float = Field(6.0, gt=0, description="events that make a trend")
+    trending_users: int = Field(3, ge=1, description="who must have wanted an item")
     trend_seconds: float = Field(15.0, gt=0, le=3_600, description="how often to count them")
     batch: int = Field(32, ge=1, le=1_024, description="requests in one call of the model")
     calls_at_once: int = Field(

@@ -259,6 +259,7 @@ def test_what_trends_is_wanted_by_most_users(store: Store, log: EventLog) -> Non
     sent += [event(50, item="old", at=1), event(51, item="shown", kind="impression")]
     log.append(sent).result(10)
     assert trending(store, 5_000_000, 10) == [("often", 5), ("one user", 1)]
+    assert trending(store, 5_000_000, 10, 2) == [("often", 5)]
 
 
 def test_a_store_synchronises_at_each_commit(tmp_path: Path) -> None:
