@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from serving.gateway.catalogue import Wanted
 from serving.gateway.direct import Direct
-from serving.gateway.document import document_keys
+from serving.gateway.document import complete_document
 from serving.gateway.errors import Refused
 from serving.gateway.failures import ANSWERED, failure
 from serving.gateway.feeds import Ask, Feed
@@ -55,6 +55,7 @@ def _failures(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 _READ = _failures(401, 403, 413, 422, 429)
 _WRITE = _failures(401, 403, 413, 422, 429, 503)
+_ONE = _WRITE | _failures(404)
 ItemId = Annotated[Id, Path(description="The item's id, percent-encoded.")]
 
 
@@ -110,13 +111,13 @@ def create_app(gateway: Gateway) -> Direct:
         new = await gateway.append(rows)
         return _json({"accepted": len(rows), "new": new}, 202)
 
-    @app.put("/v1/items/{item_id:path}", response_model=ItemStored, responses=_WRITE, tags=["items"])
+    @app.put("/v1/items/{item_id:path}", response_model=ItemStored, responses=_ONE, tags=["items"])
     async def put(item_id: ItemId, item: Item) -> Response:
         """Add an item, or replace all that is known of it. It can be recommended at once."""
         _, live = await gateway.put([_item(item_id, item)])
         return _json({"item_id": item_id, "on_offer": True, "live": live})
 
-    @app.delete("/v1/items/{item_id:path}", response_model=ItemStored, responses=_WRITE, tags=["items"])
+    @app.delete("/v1/items/{item_id:path}", response_model=ItemStored, responses=_ONE, tags=["items"])
     async def remove(item_id: ItemId) -> Response:
         """Take an item off offer. Histories still know it."""
         await gateway.remove(item_id)
@@ -147,7 +148,7 @@ def create_app(gateway: Gateway) -> Direct:
         wanted = Wanted(frozenset(filter(None, [language])), frozenset(filter(None, [category])))
         return _feed(gateway, await gateway.recommender.similar(item_id, k, wanted), uuid.uuid4().hex)
 
-    @app.delete("/v1/users/{user_id:path}", response_model=UserErased, responses=_WRITE, tags=["users"])
+    @app.delete("/v1/users/{user_id:path}", response_model=UserErased, responses=_ONE, tags=["users"])
     async def erase(user_id: Annotated[Id, Path(description="The user's id, percent-encoded.")]) -> Response:
         """Erase a user: events, slates, and what is cached."""
         return _json({"rows": await gateway.erase(user_id)})
@@ -182,7 +183,7 @@ def create_app(gateway: Gateway) -> Direct:
         return Response(gateway.metrics.text(), media_type="text/plain; version=0.0.4")
 
     _answer_errors(app)
-    document_keys(app)
+    complete_document(app, settings.max_k)
     return Direct(
         app,
         {

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from serving.gateway.guard import route_of
 
 
-def document_keys(app: FastAPI) -> None:
+def complete_document(app: FastAPI, max_k: int) -> None:
     """Say in the document which scope an operation needs; the guard is what asks for keys."""
     written = app.openapi
 
@@ -24,6 +24,10 @@ def document_keys(app: FastAPI) -> None:
                 operation["security"] = [] if scope is None else [{}, {"key": []}]
                 if scope is not None:
                     operation["description"] = f"{operation.get('description', '')}\n\nScope: `{scope}`."
+        content["components"]["schemas"]["RecommendationRequest"]["properties"]["k"]["maximum"] = max_k
+        for parameter in content["paths"]["/v1/items/{item_id}/similar"]["get"]["parameters"]:
+            if parameter["name"] == "k":
+                parameter["schema"]["maximum"] = max_k
         # FastAPI's own shape of an error is not ours.
         for name in ("HTTPValidationError", "ValidationError"):
             content["components"]["schemas"].pop(name, None)

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("it must be a number")
+    return value
+
+
+def _no_number(value: Any) -> Any:
+    if isinstance(value, int | float):
+        raise ValueError("it must be a time such as 2026-01-01T12:00:00Z")
+    return value
+
 
 # A line of an answer file is tab-separated ids, and PostgreSQL knows no NUL.
 Id = Annotated[str, StringConstraints(min_length=1, max_length=1_000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Word = Annotated[str, StringConstraints(max_length=1_000, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Prose = Annotated[str, StringConstraints(max_length=1_000_000, pattern=r"^[^\x00]*$")]
 Kind = Literal["impression", "click", "read", "like", "share", "save", "dislike", "rating"]
-Moment = AwareDatetime
+Moment = Annotated[AwareDatetime, BeforeValidator(_no_number)]
+# `true` is no number, though Python counts it as one. After the bounds, or the document loses them.
+_NUMBER = BeforeValidator(_no_truth)
 _BASE = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -30,7 +45,7 @@ class Context(BaseModel):
     model_config = _BASE
     language: Word = ""
     device: Word = ""
-    time_seconds: Annotated[int | None, Field(ge=0, le=4_102_444_800, description="since 1970, UTC")] = None
+    time_seconds: Annotated[int | None, Field(ge=0, le=4_102_444_800, description="since 1970, UTC"), _NUMBER] = None
 
 
 class RecommendationRequest(BaseModel):
@@ -38,7 +53,7 @@ class RecommendationRequest(BaseModel):
 
     model_config = _BASE
     user_id: Id
-    k: Annotated[int, Field(ge=1, le=1_000, description="items; the server has a limit of its own")] = 10
+    k: Annotated[int, Field(ge=1, le=1_000, description="items; the server has a limit of its own"), _NUMBER] = 10
     placement: Word = "home"
     filters: Filters = Filters()
     exclude: Annotated[list[Id], Field(max_length=1_000, description="items not to show")] = []
@@ -83,11 +98,13 @@ class Event(BaseModel):
     kind: Kind
     at: Annotated[Moment | None, Field(description="by default now; not later")] = None
     request_id: Id | None = None
-    position: Annotated[int | None, Field(ge=0, le=2**31 - 1)] = None
-    dwell_seconds: Annotated[float | None, Field(ge=0, le=1e9)] = None
-    scroll_depth: Annotated[float | None, Field(ge=0, le=1)] = None
-    value: Annotated[float | None, Field(ge=-1e30, le=1e30, description="the rating, where kind is rating")] = None
-    propensity: Annotated[float | None, Field(gt=0, le=1)] = None
+    position: Annotated[int | None, Field(ge=0, le=2**31 - 1), _NUMBER] = None
+    dwell_seconds: Annotated[float | None, Field(ge=0, le=1e9), _NUMBER] = None
+    scroll_depth: Annotated[float | None, Field(ge=0, le=1), _NUMBER] = None
+    value: Annotated[
+        float | None, Field(ge=-1e30, le=1e30, description="the rating, where kind is rating"), _NUMBER
+    ] = None
+    propensity: Annotated[float | None, Field(gt=0, le=1), _NUMBER] = None
     variant: Word | None = None
     device: Word | None = None
 
