@@ -16,7 +16,7 @@ from serving.gateway.catalogue import Wanted
 from serving.gateway.direct import Direct
 from serving.gateway.document import complete_document
 from serving.gateway.errors import Refused
-from serving.gateway.failures import ANSWERED, failure
+from serving.gateway.failures import ANSWERED, answer, failure
 from serving.gateway.feeds import Ask, Feed
 from serving.gateway.gateway import Gateway
 from serving.gateway.schemas import (
@@ -237,5 +237,10 @@ def _answer_errors(app: FastAPI) -> None:
         assert found is not None
         return found
 
+    async def broken(request: Request, error: Exception) -> Response:
+        # The guard, which the error reaches too, logs it.
+        return answer(Refused(500, "The server failed; its log says why."))
+
     for kind in ANSWERED:
         app.add_exception_handler(kind, failed)
+    app.add_exception_handler(Exception, broken)

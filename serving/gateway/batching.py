@@ -69,9 +69,10 @@ class Batcher(Generic[RequestT, ResultT]):
             await asyncio.sleep(wait)
             while self._waiting and len(batch) < self._most and len(self._under_way) >= self._at_once:
                 request, future = self._waiting.popleft()
-                if not future.done():
-                    batch.append((request, future))
-            results = await self._run([request for request, _ in batch])
+                batch.append((request, future))
+            # Where too much is asked, most of it has been given up by now: to answer it would make the rest late too.
+            batch = [each for each in batch if not each[1].done()]
+            results = await self._run([request for request, _ in batch]) if batch else []
         except BaseException as error:
             for _, future in batch:
                 if not future.done():

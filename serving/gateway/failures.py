@@ -25,23 +25,24 @@ def failure(error: Exception) -> Response | None:
     """The answer to a request that ended in `error`; None for a fault of ours."""
     match error:
         case Refused():
-            return _answer(error)
+            return answer(error)
         case StoreAway():
-            return _answer(Refused(503, str(error), retry_after=2))
+            return answer(Refused(503, str(error), retry_after=2))
         case StoreBusy():
-            return _answer(Refused(503, str(error), retry_after=1))
+            return answer(Refused(503, str(error), retry_after=1))
         case RequestValidationError() | ValidationError():
-            return _answer(Refused(422, _sentence(error.errors())))
+            return answer(Refused(422, _sentence(error.errors())))
         case HTTPException(status_code=400):
-            return _answer(Refused(422, "The body cannot be read."))
+            return answer(Refused(422, "The body cannot be read."))
         case HTTPException():
-            found = _answer(Refused(error.status_code, _SENTENCES.get(error.status_code, str(error.detail))))
+            found = answer(Refused(error.status_code, _SENTENCES.get(error.status_code, str(error.detail))))
             found.headers.update(error.headers or {})
             return found
     return None
 
 
-def _answer(error: Refused) -> Response:
+def answer(error: Refused) -> Response:
+    """A refusal as a response."""
     status, headers, body = refusal(error)
     return Response(body, status, {name.decode(): value.decode() for name, value in headers})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
@@ -32,6 +33,7 @@ class Route(NamedTuple):
     scope: str | None
 
 
+_BODY_SECONDS = 30
 _OPEN = {"/healthz", "/readyz", "/openapi.json"}
 
 
@@ -85,10 +87,13 @@ class Guard:
         try:
             if route.scope is not None:
                 key = self._admit(headers, route.scope)
-            body = await _read(receive, self._settings.max_body_bytes, headers.get(b"content-length"))
+            async with asyncio.timeout(_BODY_SECONDS):
+                body = await _read(receive, self._settings.max_body_bytes, headers.get(b"content-length"))
             await self._app(scope, _Replay(body, receive), told)
         except _Gone:
             pass
+        except TimeoutError:
+            await told.refuse(Refused(408, f"The body did not come within {_BODY_SECONDS} seconds."))
         except Refused as error:
             await told.refuse(error)
         except Exception:

@@ -97,10 +97,9 @@ def test_a_model_server_that_was_killed_is_found_again(
         eventually(lambda: served.feed("u1")["fallback"] is None)
 
 
-def test_a_database_that_is_away(run: Run, new_database: Callable[[], str], postgres: Any, eventually: Any) -> None:
+@pytest.mark.parametrize("where", ["postgresql"], indirect=True)
+def test_a_database_that_is_away(run: Run, postgres: Any, eventually: Any) -> None:
     served = run(state_seconds=0.0, answer_seconds=0.0)
-    if not str(served.server.settings.store_url.get_secret_value()).startswith("postgresql"):
-        pytest.skip("SQLite is a file: it does not go away")
     served.click("u1", "i00")
     before = served.feed("u1", k=5)
     postgres.stop()
@@ -126,10 +125,9 @@ def test_a_database_that_is_away(run: Run, new_database: Callable[[], str], post
     assert served.feed("u1", k=5)["fallback"] is None
 
 
+@pytest.mark.parametrize("where", ["sqlite"], indirect=True)
 def test_a_full_disk_refuses_events_and_goes_on(run: Run) -> None:
     served = run()
-    if not served.server.store.is_sqlite:
-        pytest.skip("only SQLite can be told to be full")
 
     def limit(connection: Any, entry: Any) -> None:
         connection.execute("PRAGMA max_page_count=80").close()
