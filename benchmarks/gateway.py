@@ -132,6 +132,7 @@ def write(folder: Path, stages: int) -> None:
     """A SavedModel of random weights."""
     import numpy as np
 
+    from towers.appeal import ContentAppeal
     from towers.behaviour import BehaviourTower
     from towers.content import ContentTower
     from towers.ranker import RankingTower
@@ -154,8 +155,11 @@ def write(folder: Path, stages: int) -> None:
         tower = RankingTower(("click", "read"), crosses=2)
         tower.build({"user": (None, _WIDTH)})
         rows = _ITEMS + 1
+        appeal = ContentAppeal(_WIDTH, _CATEGORIES)
+        appeal.build()
         ranker = ServedRanker(
             tower,
+            appeal,
             category=rng.integers(0, _CATEGORIES + 1, rows),
             tags=rng.integers(0, 50, (rows, 6)),
             appeal=rng.normal(size=rows),

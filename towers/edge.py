@@ -131,7 +131,7 @@ class EdgeFunctions(tf.Module):
         items = RankedItems(inputs["embedding"], inputs["category"], inputs["tags"], inputs["appeal"])
         candidates = Candidates(inputs["item"], inputs["clicks"], inputs["click_rate"], inputs["age_hours"])
         # Calibration of a quantised graph has no place for NaN.
-        log_odds = ranker.judge(inputs["user"], inputs["history"], candidates, items, unknown_is_mean=True)
+        log_odds = ranker.judge(inputs["user"], inputs["history"], candidates, items, for_device=True)
         return {"log_odds": log_odds, "score": ranker.score(log_odds)}
 
     def _tokens(self, title: tf.Tensor, body: tf.Tensor) -> dict[str, tf.Tensor]:

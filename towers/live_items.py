@@ -9,7 +9,11 @@ from towers.runtime import tf
 
 
 def gather(table: tf.Tensor, rows_BxC: tf.Tensor, live: tf.Tensor | None) -> tf.Tensor:
-    """`table[rows]` (B, C, ...), where rows from the length of the table on are of `live` (B, F, ...)."""
+    """`table[rows]` (B, C, ...), where rows from the length of the table on are of `live` (B, F, ...).
+
+    The table is read as a tensor first: TensorFlow copies a variable that is gathered from whenever it is read again.
+    """
+    table = tf.convert_to_tensor(table)
     if live is None:
         return tf.gather(table, rows_BxC)
     count = tf.shape(table)[0]

@@ -55,6 +55,7 @@ def ranking_features(
     items: RankedItems,
     *,
     unknown: tf.Tensor | float = float("nan"),
+    for_device: bool = False,
 ) -> tf.Tensor:
     """Features of every user and candidate, (B, C, F) float32, F in the order of `FEATURES`.
 
@@ -67,6 +68,9 @@ def ranking_features(
     - `history`: log(1 + events of the history); the same for all candidates, so it matters in crosses only.
 
     A user without history gets 0 for what the history says. Does not standardise: `RankingTower` does.
+
+    Args:
+        for_device: Compute what LiteRT computes fast; the features are the same.
     """
     found_BxCxD = tf.gather(items.embedding, candidates.item)
     retrieval_BxC = tf.linalg.matvec(found_BxCxD, user_BxD)
@@ -83,7 +87,7 @@ def ranking_features(
             retrieval_BxC,
             _nearest(found_BxCxD, tf.gather(items.embedding, history_BxH), present_BxH),
             tf.linalg.matvec(tf.cast(category_BxCxH, tf.float32), weight_BxH),
-            tf.linalg.matvec(_shares_tag(items.tags, candidates.item, history_BxH), weight_BxH),
+            tf.linalg.matvec(_shares_tag(items.tags, candidates.item, history_BxH, for_device=for_device), weight_BxH),
             tf.gather(items.appeal, candidates.item),
             candidates.click_rate,
             tf.math.log1p(candidates.clicks),
@@ -104,16 +108,22 @@ def _nearest(found_BxCxD: tf.Tensor, history_BxHxD: tf.Tensor, present_BxH: tf.T
     return tf.math.divide_no_nan(tf.reduce_sum(best_BxCxK * real_BxCxK, axis=-1), tf.reduce_sum(real_BxCxK, axis=-1))
 
 
-def _shares_tag(tags: tf.Tensor, item_BxC: tf.Tensor, history_BxH: tf.Tensor) -> tf.Tensor:
+def _shares_tag(tags: tf.Tensor, item_BxC: tf.Tensor, history_BxH: tf.Tensor, *, for_device: bool) -> tf.Tensor:
     """(B, C, H) 1 where a candidate and an event have a tag in common."""
-    tags = tf.cast(tags, tf.float32)
     candidates, events = tf.gather(tags, item_BxC), tf.gather(tags, history_BxH)
-    # No event has a tag below 0. Pair by pair, and as distances of floats: a device has fast arithmetic for these, and
-    # takes several times as long for comparisons, or for all pairs in one tensor. Both are whole numbers: 0 is equal.
-    candidates = tf.unstack(tf.where(candidates > 0, candidates, -1.0), axis=-1)
-    apart_BxCxH = [
-        tf.math.squared_difference(candidate_BxC[:, :, None], event_BxH[:, None, :])
-        for candidate_BxC in candidates
+    # No event has a tag below 0.
+    candidates = tf.where(candidates > 0, candidates, -1)
+    if for_device:
+        candidates, events = tf.cast(candidates, tf.float32), tf.cast(events, tf.float32)
+    # Pair by pair: a device takes twenty times as long for all of them in one tensor.
+    pairs = [
+        (candidate_BxC[:, :, None], event_BxH[:, None, :])
+        for candidate_BxC in tf.unstack(candidates, axis=-1)
         for event_BxH in tf.unstack(events, axis=-1)
     ]
-    return tf.cast(tf.equal(functools.reduce(tf.minimum, apart_BxCxH), 0.0), tf.float32)
+    if not for_device:
+        return tf.cast(functools.reduce(tf.logical_or, [tf.equal(*pair) for pair in pairs]), tf.float32)
+    # The distance of whole numbers is 0 where they are equal. LiteRT compares twice as slowly as it subtracts;
+    # TensorFlow is the other way round.
+    apart_BxCxH = functools.reduce(tf.minimum, [tf.math.squared_difference(*pair) for pair in pairs])
+    return tf.cast(tf.equal(apart_BxCxH, 0.0), tf.float32)

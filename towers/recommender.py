@@ -225,7 +225,7 @@ class Recommender(tf.Module):
         history_BxH, user_BxD = self._history_and_user(request)
         item_BxC = self.index.lookup(request["candidate_ids"])
         if self.ranker is None:
-            return {"scores": tf.linalg.matvec(tf.gather(self.embeddings, item_BxC), user_BxD)}
+            return {"scores": tf.linalg.matvec(gather(self.embeddings, item_BxC, None), user_BxD)}
         known_BxCx1 = tf.cast(item_BxC > 0, tf.float32)[..., None]
         judged_BxCxT = self._judge(user_BxD, history_BxH, item_BxC, request)
         probability_BxCxT = tf.math.sigmoid(judged_BxCxT) * known_BxCx1

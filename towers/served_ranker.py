@@ -125,16 +125,18 @@ class ServedRanker(tf.Module):
         candidates: Candidates,
         items: RankedItems,
         *,
-        unknown_is_mean: bool = False,
+        for_device: bool = False,
     ) -> tf.Tensor:
         """The same (B, C, tasks) of any candidates in any table of items; histories are rows of it.
 
         Args:
-            unknown_is_mean: Put the mean in the place of what is not known before the tower does: the same result, in a
-                graph without NaN.
+            for_device: The same result by a graph without NaN, of what LiteRT computes fast: the mean takes the place of
+                what is not known before the tower does that.
         """
-        unknown = self.tower.mean_of("freshness") if unknown_is_mean else float("nan")
-        features_BxCxF = ranking_features(user_BxD, history_BxH, candidates, items, unknown=unknown)
+        unknown = self.tower.mean_of("freshness") if for_device else float("nan")
+        features_BxCxF = ranking_features(
+            user_BxD, history_BxH, candidates, items, unknown=unknown, for_device=for_device
+        )
         found_BxCxD = tf.gather(items.embedding, candidates.item)
         return self.tower.log_odds({"features": features_BxCxF, "user": user_BxD, "items": found_BxCxD})
 

@@ -88,12 +88,12 @@ def run_gateway(
 
 def _model_server(folder: Path, name: str, rest_port: int | None, grpc_port: int | None, stop: threading.Event) -> Any:
     from serving.model_server import ModelServer, OptionError, Options, ServingError
-    from serving.model_server.process import _import_tensorflow
+    from serving.model_server.process import import_tensorflow
 
     # The model server's default keeps memory low after a swap. But without oneDNN the scores of 4 users for 50,000
     # items take 60 ms of the processor instead of 9.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    _import_tensorflow()
+    import_tensorflow()
     try:
         server = ModelServer(Options(model_name=name, model_base_path=folder, rest_port=rest_port, grpc_port=grpc_port))
         server.start(cancelled=stop.is_set)

@@ -34,7 +34,7 @@ def serve(argv: list[str]) -> int:
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        _import_tensorflow()
+        import_tensorflow()
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -62,7 +62,7 @@ def serve(argv: list[str]) -> int:
             signal.signal(number, handler)
 
 
-def _import_tensorflow() -> None:
+def import_tensorflow() -> None:
     # Read by TensorFlow's C++ side when it loads; what goes wrong with a model is logged by this server.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # oneDNN's allocator keeps what an unloaded version used; without it, it goes back to the system. Recommenders
