@@ -16,6 +16,7 @@ from functools import partial
 from benchmarks import (
     ablation,
     adaptation,
+    durability,
     edge,
     encoders,
     experiments,
@@ -57,6 +58,7 @@ BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "index": index.run,
     "refresh": refresh.run,
     "resume": resume.run,
+    "durability": durability.run,
     "tuning": tuning.run,
     "experiments": experiments.run,
     "edge": edge.run,
