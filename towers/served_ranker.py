@@ -130,8 +130,8 @@ class ServedRanker(tf.Module):
         """The same (B, C, tasks) of any candidates in any table of items; histories are rows of it.
 
         Args:
-            for_device: The same result by a graph without NaN, of what LiteRT computes fast: the mean takes the place of
-                what is not known before the tower does that.
+            for_device: The same result by a graph without NaN, of what LiteRT computes fast; the mean takes the place
+                of what is not known before the tower does that.
         """
         unknown = self.tower.mean_of("freshness") if for_device else float("nan")
         features_BxCxF = ranking_features(

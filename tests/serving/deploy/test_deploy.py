@@ -44,11 +44,12 @@ def test_the_models_are_a_config_of_tensorflow_serving() -> None:
 
 
 def test_our_model_server_takes_the_same_flags_and_files() -> None:
-    flags = [flag.replace("/config/", f"{DEPLOY}/model_server/") for flag in COMPOSE["services"]["model-server"]["command"]]
+    command = COMPOSE["services"]["model-server"]["command"]
+    flags = [flag.replace("/config/", f"{DEPLOY}/model_server/") for flag in command]
     flags += ["--enable_batching", f"--batching_parameters_file={DEPLOY}/model_server/batching.config"]
     assert isinstance(read_flags(flags), Options)
     (container,) = next(spec for name, spec in pods() if name == "model-server.yaml")["containers"]
-    assert container["args"] == COMPOSE["services"]["model-server"]["command"]
+    assert container["args"] == command
 
 
 @pytest.mark.parametrize(("name", "manifest"), MANIFESTS, ids=[f"{name}-{each['kind']}" for name, each in MANIFESTS])
@@ -75,7 +76,9 @@ def test_settings_are_those_of_the_gateway() -> None:
     assert set(COMPOSE["x-gateway"]["environment"]) <= known
     for name, spec in pods():
         for container in spec["containers"]:
-            assert {each["name"] for each in container.get("env", []) if each["name"].startswith("BELFRY_")} <= known, name
+            assert {each["name"] for each in container.get("env", []) if each["name"].startswith("BELFRY_")} <= known, (
+                name
+            )
 
 
 def test_images_are_pinned_and_files_are_there() -> None:
