@@ -44,7 +44,7 @@ def served(models: Path) -> Iterator[ModelServer]:
     assert belfry(["registry", "promote", str(models), "news", "1"]) == 0
     options = Options(
         model_config_file=models / "models.config",
-        model_config_file_poll_wait_seconds=1,
+        model_config_poll_wait_seconds=1,
         poll_wait_seconds=0.2,
         grpc_port=None,
     )
