@@ -36,6 +36,12 @@ def served(models: Path) -> dict[str, int]:
     return labels
 
 
+def champion(registry: Registry, version: int) -> None:
+    registry.add("news", version, "new")
+    registry.try_out("news", version, "look")
+    registry.promote("news", version, "better")
+
+
 def test_a_version_is_candidate_canary_champion_and_retired(models: Path) -> None:
     registry = Registry(models)
     registry.add("news", 1, "first")
@@ -59,8 +65,7 @@ def test_a_version_is_candidate_canary_champion_and_retired(models: Path) -> Non
 def test_a_rollback_leads_to_the_champion_before_and_back_again(models: Path) -> None:
     registry = Registry(models)
     for version in (1, 2, 3):
-        registry.add("news", version, "new")
-        registry.promote("news", version, "better")
+        champion(registry, version)
     assert registry.roll_back("news", "complaints") == 2
     assert served(models) == {"champion": 2, "before": 3}
     assert registry.roll_back("news", "it was not that") == 3
@@ -70,13 +75,16 @@ def test_a_rollback_leads_to_the_champion_before_and_back_again(models: Path) ->
 def test_what_cannot_be_is_refused_and_changes_nothing(models: Path) -> None:
     registry = Registry(models)
     registry.add("news", 1, "first")
+    registry.promote("news", 1, "first")
     registry.add("news", 2, "second")
-    registry.try_out("news", 1, "look")
+    registry.add("news", 4, "fourth")
+    registry.try_out("news", 4, "look")
     before = (models / REGISTRY).read_bytes()
     for wrong, words in (
-        (lambda: registry.add("news", 1, ""), "known already: it is canary"),
+        (lambda: registry.add("news", 1, ""), "known already: it is champion"),
         (lambda: registry.add("news", 9, ""), "not an exported version"),
-        (lambda: registry.try_out("news", 2, ""), "version 1 of news is the canary"),
+        (lambda: registry.try_out("news", 2, ""), "version 4 of news is the canary"),
+        (lambda: registry.promote("news", 2, ""), "no canary, so that it is not loaded"),
         (lambda: registry.promote("news", 3, ""), "not known to the registry"),
         (lambda: registry.promote("mail", 1, ""), "not known to the registry"),
         (lambda: registry.roll_back("news", ""), "no champion before"),
@@ -132,8 +140,7 @@ def test_changes_at_once_are_all_there(models: Path) -> None:
 def test_killed_at_any_moment_it_is_whole_and_the_champion_serves(models: Path) -> None:
     registry = Registry(models)
     for version in (1, 2):
-        registry.add("news", version, "new")
-        registry.promote("news", version, "better")
+        champion(registry, version)
     code = (
         "import sys; from pathlib import Path; from pipelines.registry import Registry\n"
         "registry = Registry(Path(sys.argv[1])); print('ready', flush=True)\n"

@@ -45,6 +45,7 @@ def served(models: Path) -> Iterator[ModelServer]:
     options = Options(
         model_config_file=models / "models.config",
         model_config_poll_wait_seconds=1,
+        allow_version_labels_for_unavailable_models=True,
         poll_wait_seconds=0.2,
         grpc_port=None,
     )
