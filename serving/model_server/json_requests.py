@@ -13,7 +13,7 @@ import numpy as np
 
 from serving.model_server.errors import Code, ServingError, invalid
 from serving.model_server.json_text import quote, type_name
-from serving.model_server.tensors import Array, DType
+from serving.model_server.tensors import MAX_RANK, Array, DType
 
 Inputs = Mapping[str, DType | None]
 
@@ -123,6 +123,8 @@ def to_array(value: Any, dtype: DType | None, alias: str) -> Array:
         if not first:
             break
         first = first[0]
+    if len(shape) > MAX_RANK:
+        raise invalid(f'Input "{alias}": lists are nested more than {MAX_RANK} deep.')
     leaves: list[Any] = [value]
     for depth, size in enumerate(shape):
         if set(map(type, leaves)) != {list} or set(map(len, leaves)) != {size}:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from serving.model_server.errors import abridge, invalid
+from serving.model_server.errors import ServingError, abridge, invalid
 
 _KEY = re.compile(rb'"\s*:')
 
@@ -30,12 +30,14 @@ def parse_object(body: bytes) -> dict[str, Any]:
         value = orjson.loads(body)
         # orjson keeps the last of duplicate keys. Fewer keys than the text has means there may be some.
         plain = len(_KEY.findall(body)) == _count_keys(value)
+    except RecursionError:
+        raise _too_deep() from None
     except orjson.JSONDecodeError:
         plain = False
     if not plain:
         value = _parse_slowly(body)
     if not isinstance(value, dict):
-        raise invalid(f"JSON Value: {abridge(repr(value))} Is not object")
+        raise invalid(f"JSON Value: {quote(value)} Is not object")
     return value
 
 
@@ -54,9 +56,13 @@ def _parse_slowly(body: bytes) -> Any:
     try:
         return _DECODER.raw_decode(text)[0]
     except RecursionError:
-        raise invalid("JSON Parse error: The document is nested too deeply") from None
+        raise _too_deep() from None
     except ValueError as error:
         raise invalid(f"JSON Parse error: {error}") from None
+
+
+def _too_deep() -> ServingError:
+    return invalid("JSON Parse error: The document is nested too deeply")
 
 
 def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -87,7 +93,10 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_first_wins, parse_float=_finite, 
 
 def quote(value: Any) -> str:
     """A parsed value as an error message shows it."""
-    return abridge(json.dumps(value, ensure_ascii=False))
+    try:
+        return abridge(json.dumps(value, ensure_ascii=False))
+    except RecursionError:
+        raise _too_deep() from None
 
 
 def type_name(value: Any) -> str:

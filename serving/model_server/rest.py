@@ -123,8 +123,6 @@ class RestApi:
     def _failed(self, request: Request, error: Exception) -> Response:
         if isinstance(error, ServingError):
             return self._response(error.http_status, write_error(error))
-        if isinstance(error, _BodyTooLarge):
-            return self.refuse(413, str(error))
         _log.error("%s %s failed.", request.method, request.path, exc_info=error)
         return self._response(500, write_error(ServingError(Code.INTERNAL, "The server failed; its log says why.")))
 
@@ -258,9 +256,11 @@ def _examples(name: str, request: Request) -> tuple[ModelSpec, Input]:
 
 
 def _model(match: re.Match[str]) -> tuple[str, int | None, str | None]:
-    version = int(match[2]) if match[2] else None
-    if version is not None and version >= 2**63:
-        raise invalid(f"Failed to convert version: {match[2]} to numeric.")
+    version = None
+    if digits := match[2]:
+        version = int(digits.lstrip("0")[:20] or 0)  # Python refuses thousands of digits with an error of its own
+        if version >= 2**63:
+            raise invalid(f"Failed to convert version: {abridge(digits)} to numeric.")
     return unquote(match[1]), version, unquote(match[3]) if match[3] else None
 
 
@@ -276,8 +276,12 @@ def _status_body(statuses: list[VersionStatus]) -> bytes:
     return orjson.dumps({"model_version_status": [_status(status) for status in statuses]})
 
 
-class _BodyTooLarge(Exception):
-    pass
+class _BodyTooLarge(ServingError):
+    """A ServingError, so that it is counted as what it is: the client's fault. TensorFlow has no code for it."""
+
+    @property
+    def http_status(self) -> int:
+        return 413
 
 
 def _plain(request: Request) -> bytes:
@@ -291,7 +295,7 @@ def _gunzip(body: bytes) -> bytes:
     except zlib.error as error:
         raise invalid(f"The body is not gzip: {error}") from None
     if len(plain) > MAX_BODY_BYTES:
-        raise _BodyTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes when decompressed.")
+        raise _BodyTooLarge(Code.INVALID_ARGUMENT, f"The body is larger than {MAX_BODY_BYTES} bytes when decompressed.")
     if not reader.eof:
         raise invalid("The gzip body is cut short.")
     return plain

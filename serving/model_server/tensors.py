@@ -17,6 +17,7 @@ Array = npt.NDArray[Any]
 
 # A few bytes can ask for a huge tensor (one value, repeated); this is where that ends.
 MAX_TENSOR_BYTES = 1 << 28
+MAX_RANK = 64  # NumPy's
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,12 @@ def decode(proto: tensor_pb2.TensorProto, alias: str) -> Array:
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
         raise invalid(f"tensor parsing error: {alias} (its shape is not fully known)")
+    if len(shape) > MAX_RANK:
+        raise invalid(f"tensor parsing error: {alias} (more than {MAX_RANK} dimensions)")
     size = math.prod(shape)
-    if size * dtype.numpy.itemsize > MAX_TENSOR_BYTES:
+    # A size of 0 makes the others harmless, but NumPy multiplies them all the same.
+    addressable = math.prod(each or 1 for each in shape) * dtype.numpy.itemsize <= np.iinfo(np.intp).max
+    if size * dtype.numpy.itemsize > MAX_TENSOR_BYTES or not addressable:
         raise invalid(f"tensor parsing error: {alias} (more than {MAX_TENSOR_BYTES} bytes)")
     if proto.tensor_content:
         return _from_content(proto.tensor_content, dtype, size, alias).reshape(shape)
@@ -203,7 +208,7 @@ def _typed_values(proto: tensor_pb2.TensorProto, dtype: DType) -> Array:
     if dtype.is_string:
         return np.array(list(values), dtype=object) if len(values) else np.empty(0, dtype=object)
     if dtype.field == "half_val":
-        return np.fromiter(values, dtype=np.uint16, count=len(values)).view(dtype.numpy)
+        return np.fromiter(values, dtype=np.int32, count=len(values)).astype(np.uint16).view(dtype.numpy)
     if dtype.packed is None:
         # int_val also carries narrower types; like TensorFlow, out-of-range values wrap.
         wide = np.fromiter(values, dtype=np.int64 if dtype.field == "int_val" else dtype.numpy, count=len(values))

@@ -110,6 +110,22 @@ def test_errors_of_the_body(body: Any, message: str, serve: Serve) -> None:
     assert list(answer.json()) == ["error"]
 
 
+@pytest.mark.parametrize("depth", [65, 300, 990, 1010, 100_000])
+@pytest.mark.parametrize("key", ["instances", "inputs", "signature_name", "unknown", None])
+@pytest.mark.parametrize("verb", ["predict", "classify"])
+def test_deep_nesting_is_the_clients_fault(verb: str, key: str | None, depth: int, serve: Serve) -> None:
+    nested = "[" * depth + "1" + "]" * depth
+    body = nested if key is None else f'{{"{key}": {nested}, "examples": {nested}}}'
+    answer = serve("numeric1").http.post(f"/v1/models/numeric1:{verb}", content=body)
+    assert answer.status_code == 400
+    assert len(answer.text) < 1000
+
+
+@pytest.mark.parametrize(("digits", "status"), [("9" * 5000, 400), ("0" * 5000 + "1", 200), ("0" * 5000, 404)])
+def test_a_version_of_thousands_of_digits(digits: str, status: int, serve: Serve) -> None:
+    assert serve("numeric1").post(ROWS, f"/versions/{digits}").status_code == status
+
+
 def test_rows_need_a_batch_dimension_in_the_output(serve: Serve) -> None:
     answer = serve("several").post({"signature_name": "total", "instances": [1, 2]})
     assert answer.status_code == 400

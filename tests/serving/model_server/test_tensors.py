@@ -124,6 +124,24 @@ def test_a_tensor_that_contradicts_itself_is_refused(proto: Any) -> None:
     assert refusal.value.code is Code.INVALID_ARGUMENT
 
 
+@given(st.lists(st.sampled_from([0, 1, 2, 2**31, 2**62, 2**63 - 1]), max_size=80), st.booleans())
+@settings(deadline=None)
+def test_any_shape_is_read_or_refused(shape: list[int], typed: bool) -> None:
+    values = {"float_val": [1.0]} if typed else {"tensor_content": bytes(4)}
+    try:
+        assert decode(_proto(shape=tuple(shape), **values), "x").shape == tuple(shape)
+    except ServingError as error:
+        assert error.code is Code.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+@pytest.mark.parametrize("value", [70_000, -1, 2**31 - 1])
+def test_halves_wrap_as_tensorflows_do(name: str, value: int) -> None:
+    proto = _proto(tf.as_dtype(name).as_datatype_enum, half_val=[value])
+    expected = tf.io.parse_tensor(proto.SerializeToString(), tf.as_dtype(name)).numpy()
+    assert _bits(decode(proto, "x")) == _bits(expected)
+
+
 def test_scalars_of_a_session_keep_their_zero_bytes() -> None:
     assert as_array(b"a\x00")[()] == b"a\x00"
     assert as_array(np.float32(2)).dtype == np.float32
