@@ -8,7 +8,8 @@ import socket
 import threading
 from collections.abc import Callable
 
-from serving.model_server.http_protocol import Application, Connection
+from serving.model_server.http_messages import Application
+from serving.model_server.http_protocol import Connection
 
 _log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 1.0

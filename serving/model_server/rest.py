@@ -18,7 +18,7 @@ from tensorflow_serving.apis.input_pb2 import Input
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
 from serving.model_server.errors import Code, ServingError, abridge, invalid
-from serving.model_server.http_protocol import Request, Response
+from serving.model_server.http_messages import Request, Response
 from serving.model_server.inference import classify, regress
 from serving.model_server.json_examples import read_input, write_classified, write_regressed
 from serving.model_server.json_requests import read_inputs, signature_name
@@ -78,7 +78,7 @@ class RestApi:
         """Let the threads go, once no request is under way."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    # What `http_protocol.Application` asks for
+    # What `http_messages.Application` asks for
 
     @property
     def max_body_bytes(self) -> int:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from serving.model_server import http_loop, http_protocol
 from serving.model_server.http_loop import HttpLoop
-from serving.model_server.http_protocol import Request, Response
+from serving.model_server.http_messages import Request, Response
 from serving.model_server.listening import bind
 
 
@@ -27,10 +27,12 @@ class Echo:
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.slow = 0
+        self.order: list[str] = []
 
     def now(self, request: Request) -> Response | None:
         if request.path.startswith("/slow"):
             return None
+        self.order.append(request.path)
         if request.path == "/large":
             return Response(200, b"x" * 20_000_000)
         return self._echo(request)
@@ -45,7 +47,7 @@ class Echo:
         return Response(status, message.encode())
 
     def _echo(self, request: Request) -> Response:
-        return Response(200, f"{request.method} {request.path} ".encode() + request.body)
+        return Response(200, f"{request.method} {request.path} ".encode() + request.encoding + request.body)
 
 
 class Wire:
@@ -79,6 +81,12 @@ class Wire:
     def close(self) -> None:
         self.file.close()
         self.socket.close()
+
+
+@pytest.fixture
+def often_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask for it before `echo`."""
+    monkeypatch.setattr(http_loop, "_SWEEP_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -239,6 +247,19 @@ def test_a_wish_to_upgrade_is_answered_as_if_there_were_none(upgrade: bytes, ech
         (b"POST / HTTP/1.1\r\nContent-Length: -3\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\nabc", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\nabc", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length:\r\n 3\r\n\r\nabc", 400),
+        (b"POST / HTTP/1.1\r\nX: a\r\n b\r\nContent-Length: 3\r\n\r\nabc", 400),
+        (b"POST / HTTP/1.1\nContent-Length: 3\n\nabc", 400),
+        (b"POST / HTTP/1.1\r\nX: a\nContent-Length: 3\r\n\r\nabc", 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
         (b"POST / HTTP/1.1\r\nContent-Length: 100001\r\n\r\n", 413),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n186a1\r\n" + b"x" * 100_001, 413),
         (b"GET / HTTP/1.1\r\nA: " + b"a" * (1 << 17) + b"\r\n\r\n", 431),
@@ -260,10 +281,11 @@ def test_what_is_no_request_is_refused_after_what_came_before(text: bytes, statu
 
 
 @pytest.mark.parametrize("part", [b"", b"\r\n", b"GET / HT", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc"])
-def test_a_client_that_takes_too_long_is_let_go(part: bytes, echo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_takes_too_long_is_let_go(
+    part: bytes, often_swept: None, echo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("HEAD_SECONDS", "BODY_SECONDS", "IDLE_SECONDS", "LINGER_SECONDS"):
         monkeypatch.setattr(http_protocol, name, 0.05)
-    monkeypatch.setattr(http_loop, "_SWEEP_SECONDS", 0.02)
     wire = echo[1]()
     wire.send(part)
     if part.strip():
@@ -272,13 +294,80 @@ def test_a_client_that_takes_too_long_is_let_go(part: bytes, echo: Any, monkeypa
 
 
 def test_a_client_that_never_reads_is_let_go(
-    echo: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., None]
+    often_swept: None, echo: Any, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., None]
 ) -> None:
     monkeypatch.setattr(http_protocol, "IDLE_SECONDS", 0.05)
     wire = echo[1]()
     wire.send(GET % b"/large" + GET % b"/large")
     eventually(lambda: echo[2]._connections)
     eventually(lambda: not echo[2]._connections)
+
+
+def test_a_large_last_answer_is_sent_whole_to_a_client_that_reads_slowly(
+    often_swept: None, echo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("LINGER_SECONDS", 0.05), ("IDLE_SECONDS", 0.4)):
+        monkeypatch.setattr(http_protocol, name, seconds)
+    wire = echo[1]()
+    wire.send(b"GET /large HTTP/1.1\r\nConnection: close\r\n\r\n")
+    received, pause = 0, threading.Event()
+    while chunk := wire.socket.recv(1 << 20):
+        received += len(chunk)
+        pause.wait(0.04)
+    assert received > 20_000_000
+
+
+def test_a_client_that_sends_many_requests_at_once_lets_others_between(
+    echo: Any, eventually: Callable[..., None]
+) -> None:
+    application, connect, _ = echo
+    application.gate.set()
+    greedy, other = connect(), connect()
+    greedy.send(GET % b"/a")
+    other.send(GET % b"/b")
+    assert greedy.body() + other.body() == "GET /a GET /b "
+
+    def answer_both(request: Request) -> Response | None:
+        # The first of many: what the other client sends now is there before the second is answered.
+        if request.path == "/first":
+            other.send(GET % b"/other")
+        return Echo.now(application, request)
+
+    application.now = answer_both
+    greedy.send(GET % b"/first" + (GET % b"/many") * 500)
+    assert other.body() == "GET /other "
+    assert [greedy.answer()[0] for _ in range(501)] == [200] * 501
+    assert application.order.index("/other") < 100
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_wish_to_upgrade_and_close_is_answered_and_closed(version: bytes, echo: Any) -> None:
+    wire = echo[1]()
+    wire.send(b"GET /a HTTP/%b\r\nConnection: close, upgrade\r\nUpgrade: h2c\r\n\r\n" % version)
+    assert wire.body() == "GET /a "
+    assert wire.closed()
+
+
+def test_a_trailer_changes_nothing(echo: Any) -> None:
+    wire = echo[1]()
+    chunked = b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n%b\r\n"
+    wire.send(chunked % b"Content-Encoding: gzip\r\n" + GET % b"/b")
+    assert (wire.body(), wire.body()) == ("POST /a abc", "GET /b ")
+    wire.send(chunked % (b"A: aaaaaaaaaaaaaaaaaaaaaaaaa\r\n" * 4000))
+    assert wire.answer()[0] == 431
+
+
+def test_a_pipelined_expect_is_told_to_go_on_in_its_turn(echo: Any, eventually: Callable[..., None]) -> None:
+    application, connect, _ = echo
+    wire = connect()
+    whole = post(b"/b", b"12345", b"Expect: 100-continue")
+    wire.send(GET % b"/slow" + whole[:-5])
+    eventually(lambda: application.slow)
+    application.gate.set()
+    assert wire.body() == "GET /slow "
+    assert wire.file.readline() + wire.file.readline() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    wire.send(whole[-5:])
+    assert wire.body() == "POST /b 12345"
 
 
 def test_no_more_connections_than_allowed(echo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
