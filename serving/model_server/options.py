@@ -14,7 +14,7 @@ class OptionError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Settings of one server. Ports: a number, 0 for any free port, None for off.
+    """Settings of one server. Ports: a number, 0 for any free port, None for off. Both off: only this process asks.
 
     Models: one, `model_name` in `model_base_path`, or those that `model_config_file` lists.
 
@@ -67,8 +67,6 @@ class Options:
         for name, port in (("grpc_port", self.grpc_port), ("rest_port", self.rest_port)):
             if port is not None and not 0 <= port <= 65535:
                 raise OptionError(f"{name} must be from 0 to 65535, not {port}.")
-        if self.grpc_port is None and self.rest_port is None and not str(self.grpc_socket_path):
-            raise OptionError("Both ports are off: give a gRPC port, a REST port or both.")
         if not 0 <= self.request_log_rate <= 1:
             raise OptionError(f"request_log_rate must be from 0 to 1, but is {self.request_log_rate}.")
         if str(self.ssl_config_file) and self.grpc_port is None:

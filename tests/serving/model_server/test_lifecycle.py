@@ -191,6 +191,19 @@ def test_ports_open_only_after_the_model_has_loaded(
     server.stop()  # again does no harm
 
 
+def test_a_server_without_ports_serves_this_process(tmp_path: Path, publish: Publish) -> None:
+    publish(tmp_path, 1, "numeric1")
+    server = ModelServer(Options(model_base_path=tmp_path, rest_port=None, grpc_port=None))
+    assert server.registry is None
+    with server:
+        assert (server.rest_url, server.grpc_target) == (None, None)
+        assert server.registry is not None
+        with server.registry.lease("default") as (version, model):
+            assert model.run(model.signatures["serving_default"], {"x": X})["y"].tolist() == [[14.0]]
+            assert version == 1
+    assert server.registry is None
+
+
 def test_waiting_for_a_first_version_can_be_called_off(tmp_path: Path) -> None:
     server = ModelServer(Options(model_base_path=tmp_path))
     server.start(cancelled=lambda: True)
