@@ -23,6 +23,7 @@ from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
 from serving.model_server.batching import BatchScheduler
 from serving.model_server.errors import Code, ServingError, invalid
+from serving.model_server.pace import Pace
 from serving.model_server.scann_ops import register_scann_ops
 from serving.model_server.tensors import DTYPES, Array, DType, as_array, decode
 from serving.model_server.text_ops import register_text_ops
@@ -44,7 +45,7 @@ class Signature:
     feeds: tuple[str, ...]
     fetches: dict[str, str]
     method: str = ""  # tensorflow/serving/predict, .../classify or .../regress
-    seconds: float = float("inf")  # that a request took lately, from its text to the answer's; not known at first
+    pace: Pace = field(default_factory=Pace)  # of its requests by REST
     callables: dict[tuple[str, ...], Callable[..., Sequence[Any]]] = field(default_factory=dict)
 
     @classmethod

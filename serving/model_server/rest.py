@@ -37,10 +37,7 @@ THREADS = 8
 BATCHING_THREADS = 64  # requests of one batch wait for one another
 MAX_BODY_BYTES = 1 << 28  # also after decompression
 MAX_QUEUED = 1024  # requests in threads at once; more get 429
-# A request that takes this long, and is this long, is answered by the loop itself: handing it to a thread and back
-# takes about as long. Others might wait for it, so it must be less than they would notice.
-QUICK_SECONDS, QUICK_BYTES = 5e-4, 1 << 14
-_FORGETTING = 0.05  # how much of a signature's time the last request makes up
+QUICK_BYTES = 1 << 14  # a request this long may be answered by the loop itself: see `Pace`
 
 _MODEL = r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?"
 _METHOD = re.compile(_MODEL + r":(predict|classify|regress)", re.IGNORECASE | re.ASCII)
@@ -55,7 +52,8 @@ class RestApi:
     """Answers requests: small ones on quick models at once, others in threads, so that the loop stays free.
 
     A request in a thread that takes longer than `options.rest_timeout_ms` gets 504. Its computation is not
-    interrupted.
+    interrupted. A request in the loop gets no 504, however long it takes, and all others wait for it: the loop takes
+    those of signatures that have been quick lately, which one request in a thousand at most can disprove (`Pace`).
     """
 
     def __init__(
@@ -148,7 +146,7 @@ class RestApi:
         started, code = time.perf_counter(), Code.INTERNAL
         answer = None
         try:
-            answer = self._predict_if(*_model(match), request, QUICK_SECONDS)
+            answer = self._predict_if(*_model(match), request, only_quick=True)
             code = Code.OK
             return answer
         except ServingError as error:
@@ -187,14 +185,14 @@ class RestApi:
             ) from None
 
     def _predict(self, name: str, version: int | None, label: str | None, request: Request) -> bytes:
-        answer = self._predict_if(name, version, label, request, float("inf"))
+        answer = self._predict_if(name, version, label, request, only_quick=False)
         assert answer is not None
         return answer
 
     def _predict_if(
-        self, name: str, version: int | None, label: str | None, request: Request, seconds: float
+        self, name: str, version: int | None, label: str | None, request: Request, *, only_quick: bool
     ) -> bytes | None:
-        """The answer, or None if requests like this one take longer than `seconds`."""
+        """The answer, or None if only a quick one is wanted and requests like this one are not."""
         started = time.perf_counter()
         asked = parse_object(_plain(request))
         wanted = signature_name(asked)
@@ -203,17 +201,18 @@ class RestApi:
             if signature is None:
                 missing = wanted or DEFAULT_SIGNATURE
                 raise invalid(f'Serving signature name: "{missing}" not found in signature def')
-            if signature.seconds > seconds:
+            if only_quick and not signature.pace.quick:
                 return None
             if not signature.inputs:
                 raise invalid(f"Failed to get input map for signature: {signature.name}")
-            form, inputs = read_inputs(asked, signature.inputs)
-            outputs = model.run(signature, inputs)
-        answer = write_outputs(outputs, form)
-        took = time.perf_counter() - started
-        known = signature.seconds < float("inf")
-        signature.seconds = signature.seconds + _FORGETTING * (took - signature.seconds) if known else took
-        return answer
+            well = False
+            try:
+                form, inputs = read_inputs(asked, signature.inputs)
+                answer = write_outputs(model.run(signature, inputs), form)
+                well = True
+                return answer
+            finally:
+                signature.pace.took(time.perf_counter() - started, well=well)
 
     def _classify(self, name: str, version: int | None, label: str | None, request: Request) -> bytes:
         spec, given = _examples(name, request)
