@@ -70,6 +70,7 @@ def read_batching_parameters(path: Path) -> BatchingParameters:
 class _Task:
     feeds: Sequence[Array]
     size: int
+    deadline: float = float("inf")  # of time.monotonic
     answer: Future[Sequence[Array]] = field(default_factory=Future)
 
 
@@ -101,7 +102,9 @@ class BatchScheduler:
         for thread in self._threads:
             thread.start()
 
-    def run(self, key: Hashable, compute: Compute, feeds: Sequence[Array]) -> Sequence[Array]:
+    def run(
+        self, key: Hashable, compute: Compute, feeds: Sequence[Array], deadline: float = float("inf")
+    ) -> Sequence[Array]:
         """Compute the outputs for these inputs, perhaps together with those of other callers.
 
         Inputs without a common first dimension run alone. So does a batch whose outputs cannot be split, or that
@@ -109,15 +112,16 @@ class BatchScheduler:
 
         Args:
             key: What may run together: the same key means the same `compute` and the same kind of inputs.
+            deadline: Of `time.monotonic()`. Inputs that still wait then are not computed.
 
         Raises:
-            ServingError: INVALID_ARGUMENT, more rows than a batch holds; UNAVAILABLE, too much waits already; or as
-                `compute` does.
+            ServingError: INVALID_ARGUMENT, more rows than a batch holds; UNAVAILABLE, too much waits already;
+                DEADLINE_EXCEEDED; or as `compute` does.
         """
         sizes = {len(feed) if feed.ndim else -1 for feed in feeds}
         if len(sizes) != 1 or min(sizes) < 1:
             return compute(feeds)
-        task = _Task(feeds, sizes.pop())
+        task = _Task(feeds, sizes.pop(), deadline)
         if task.size > self.parameters.max_batch_size:
             raise invalid(
                 f"Task size {task.size} is larger than maximum input batch size {self.parameters.max_batch_size}"
@@ -137,6 +141,8 @@ class BatchScheduler:
     def _add(self, key: Hashable, compute: Compute, task: _Task) -> None:
         limit = self.parameters
         with self._changed:
+            if self._stopping:
+                raise ServingError(Code.UNAVAILABLE, "The server is stopping.")
             queue = self._queues.get(key)
             if queue is None:
                 queue = self._queues[key] = _Queue(compute)
@@ -163,8 +169,8 @@ class BatchScheduler:
                     next_close = min((queue.batches[0].closes_at for queue in self._queues.values()), default=None)
                     self._changed.wait(None if next_close is None else max(next_close - time.monotonic(), 0))
                     taken = self._take()
-            compute, batch = taken
-            self._run_batch(compute, batch)
+            self._run_batch(*taken)
+            del taken  # while this thread waits, a model that is unloaded goes
 
     def _take(self) -> tuple[Compute, _Batch] | None:
         """A batch that is full, or whose time is over; the one that has waited longest."""
@@ -185,17 +191,25 @@ class BatchScheduler:
         return queue.compute, batch
 
     def _run_batch(self, compute: Compute, batch: _Batch) -> None:
-        filled = self.parameters.filled(batch.size)
-        if len(batch.tasks) > 1 or filled > batch.size:
+        now, tasks = time.monotonic(), []
+        for task in batch.tasks:
+            if task.deadline > now:
+                tasks.append(task)
+            else:
+                late = "The request's deadline passed while it waited for its batch."
+                task.answer.set_exception(ServingError(Code.DEADLINE_EXCEEDED, late))
+        size = sum(task.size for task in tasks)
+        filled = self.parameters.filled(size)
+        if len(tasks) > 1 or filled > size > 0:
             try:
-                answers = _together(compute, batch.tasks, filled)
+                answers = _together(compute, tasks, filled)
             except Exception:
                 answers = None  # one bad request must not spoil its neighbours' answers
             if answers is not None:
-                for task, answer in zip(batch.tasks, answers, strict=True):
+                for task, answer in zip(tasks, answers, strict=True):
                     task.answer.set_result(answer)
                 return
-        for task in batch.tasks:
+        for task in tasks:
             try:
                 task.answer.set_result(compute(task.feeds))
             except BaseException as error:

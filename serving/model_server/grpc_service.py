@@ -73,8 +73,7 @@ def _counted(
     api = method.__name__
 
     def timely(self: PredictionService, request: RequestT, context: grpc.ServicerContext) -> ResponseT:
-        left = context.time_remaining()
-        if left is not None and left <= 0:
+        if _deadline(context) <= time.monotonic():
             raise ServingError(Code.DEADLINE_EXCEEDED, "The request's deadline had passed before its turn came.")
         if not context.is_active():
             raise ServingError(Code.CANCELLED, "The client went away before its request's turn came.")
@@ -96,6 +95,12 @@ def _counted(
 
     count.__name__ = api
     return count
+
+
+def _deadline(context: grpc.ServicerContext) -> float:
+    """When nobody waits any more, of `time.monotonic()`."""
+    left = context.time_remaining()
+    return float("inf") if left is None else time.monotonic() + left
 
 
 def _model_name(request: Any) -> str:
@@ -141,13 +146,16 @@ class PredictionService:
         self._check_methods = check_methods
         self._as_content = as_content
 
+    def _how(self, context: grpc.ServicerContext) -> dict[str, Any]:
+        return {"check_method": self._check_methods, "deadline": _deadline(context)}
+
     @_answering
     @_counted
     def Predict(
         self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> predict_pb2.PredictResponse:
         with _lease(self.registry, request) as (version, model):
-            return predict(model, version, request, as_content=self._as_content)
+            return predict(model, version, request, as_content=self._as_content, deadline=_deadline(context))
 
     @_answering
     def GetModelMetadata(
@@ -174,7 +182,7 @@ class PredictionService:
     ) -> classification_pb2.ClassificationResponse:
         response = classification_pb2.ClassificationResponse()
         with _lease(self.registry, request) as (version, model):
-            result = classify(model, request.model_spec, request.input, check_method=self._check_methods)
+            result = classify(model, request.model_spec, request.input, **self._how(context))
         response.result.CopyFrom(result)
         answering(response.model_spec, request.model_spec, version)
         return response
@@ -186,7 +194,7 @@ class PredictionService:
     ) -> regression_pb2.RegressionResponse:
         response = regression_pb2.RegressionResponse()
         with _lease(self.registry, request) as (version, model):
-            result = regress(model, request.model_spec, request.input, check_method=self._check_methods)
+            result = regress(model, request.model_spec, request.input, **self._how(context))
         response.result.CopyFrom(result)
         answering(response.model_spec, request.model_spec, version)
         return response
@@ -198,7 +206,7 @@ class PredictionService:
     ) -> inference_pb2.MultiInferenceResponse:
         spec = one_model(request)
         with self.registry.lease(spec.name, *_choice(spec)) as (version, model):
-            return multi_inference(model, version, request, check_method=self._check_methods)
+            return multi_inference(model, version, request, **self._how(context))
 
 
 class ModelService:

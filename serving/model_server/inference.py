@@ -20,16 +20,23 @@ from serving.model_server.tensors import Array, decode, encode
 
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 _INPUT = "inputs"  # the one input of both: serialised tf.Examples
+_NEVER = float("inf")
 _KIND = {CLASSIFY: "classification", REGRESS: "regression"}
 
 
 def predict(
-    model: LoadedModel, version: int, request: predict_pb2.PredictRequest, *, as_content: bool = False
+    model: LoadedModel,
+    version: int,
+    request: predict_pb2.PredictRequest,
+    *,
+    as_content: bool = False,
+    deadline: float = _NEVER,
 ) -> predict_pb2.PredictResponse:
     """Run a signature on the request's tensors.
 
     Args:
         as_content: Whether numbers come back as `tensor_content` rather than as typed values.
+        deadline: See `LoadedModel.run`.
 
     Raises:
         ServingError: FAILED_PRECONDITION for an unknown signature; see also `LoadedModel.run`.
@@ -39,7 +46,7 @@ def predict(
     if signature is None:
         raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
     inputs = {alias: decode(proto, alias) for alias, proto in request.inputs.items()}
-    outputs = model.run(signature, inputs, request.output_filter)
+    outputs = model.run(signature, inputs, request.output_filter, deadline=deadline)
     response = predict_pb2.PredictResponse()
     answering(response.model_spec, request.model_spec, version)
     for alias, array in outputs.items():
@@ -48,12 +55,18 @@ def predict(
 
 
 def classify(
-    model: LoadedModel, spec: model_pb2.ModelSpec, given: input_pb2.Input, *, check_method: bool = False
+    model: LoadedModel,
+    spec: model_pb2.ModelSpec,
+    given: input_pb2.Input,
+    *,
+    check_method: bool = False,
+    deadline: float = _NEVER,
 ) -> classification_pb2.ClassificationResult:
     """Classes and scores for each tf.Example.
 
     Args:
         check_method: Whether the signature must be exported as a classification. TF2 exports every one as predict.
+        deadline: See `LoadedModel.run`.
 
     Raises:
         ServingError: INVALID_ARGUMENT, no examples, an unknown signature, or one that does not classify.
@@ -61,20 +74,34 @@ def classify(
     examples = read_examples(given)
     signature = _signature(model, spec, CLASSIFY, check_method)
     outputs = [alias for alias in ("classes", "scores") if alias in signature.fetches]
-    return _classified(model.run(signature, {_INPUT: examples}, outputs, api="Classify"), len(examples))
+    return _classified(
+        model.run(signature, {_INPUT: examples}, outputs, api="Classify", deadline=deadline), len(examples)
+    )
 
 
 def regress(
-    model: LoadedModel, spec: model_pb2.ModelSpec, given: input_pb2.Input, *, check_method: bool = False
+    model: LoadedModel,
+    spec: model_pb2.ModelSpec,
+    given: input_pb2.Input,
+    *,
+    check_method: bool = False,
+    deadline: float = _NEVER,
 ) -> regression_pb2.RegressionResult:
     """A number for each tf.Example. Arguments and errors as for `classify`."""
     examples = read_examples(given)
     signature = _signature(model, spec, REGRESS, check_method)
-    return _regressed(model.run(signature, {_INPUT: examples}, ["outputs"], api="Regress"), len(examples))
+    return _regressed(
+        model.run(signature, {_INPUT: examples}, ["outputs"], api="Regress", deadline=deadline), len(examples)
+    )
 
 
 def multi_inference(
-    model: LoadedModel, version: int, request: inference_pb2.MultiInferenceRequest, *, check_method: bool = False
+    model: LoadedModel,
+    version: int,
+    request: inference_pb2.MultiInferenceRequest,
+    *,
+    check_method: bool = False,
+    deadline: float = _NEVER,
 ) -> inference_pb2.MultiInferenceResponse:
     """Several classifications and regressions of the same examples, in one run of the graph.
 
@@ -92,7 +119,7 @@ def multi_inference(
         signatures[name] = _signature(model, task.model_spec, task.method_name, check_method)
     examples = read_examples(request.input)
     joined = model.joined(tuple(signatures.values()))
-    outputs = model.run(joined, {_INPUT: examples}, api="MultiInference")
+    outputs = model.run(joined, {_INPUT: examples}, api="MultiInference", deadline=deadline)
     response = inference_pb2.MultiInferenceResponse()
     for task in request.tasks:
         name = task.model_spec.signature_name or DEFAULT_SIGNATURE

@@ -150,10 +150,12 @@ class LoadedModel:
         output_filter: Sequence[str] = (),
         *,
         api: str = "Predict",
+        deadline: float = float("inf"),
     ) -> dict[str, Array]:
         """Compute the outputs, or those that `output_filter` names.
 
-        The arrays must have the signature's dtypes. Shapes are the graph's business.
+        The arrays must have the signature's dtypes. Shapes are the graph's business. Where requests run together,
+        `deadline` (of `time.monotonic()`) says how long this one may wait for others.
 
         Raises:
             ServingError: Inputs or outputs do not fit the signature, or the graph rejects the values.
@@ -166,7 +168,7 @@ class LoadedModel:
         if self._batches is None:
             results: Sequence[Array] = _compute(call, feeds)
         else:
-            results = self._batches.run((self, signature.name, outputs), partial(_compute, call), feeds)
+            results = self._batches.run((self, signature.name, outputs), partial(_compute, call), feeds, deadline)
         if self._ran:
             self._ran(api, time.perf_counter() - started)
         return dict(zip(outputs, results, strict=True))

@@ -146,7 +146,7 @@ class RestApi:
         started, code = time.perf_counter(), Code.INTERNAL
         answer = None
         try:
-            answer = self._predict_if(*_model(match), request, only_quick=True)
+            answer = self._predict_if(*_model(match), request, float("inf"), only_quick=True)
             code = Code.OK
             return answer
         except ServingError as error:
@@ -161,7 +161,8 @@ class RestApi:
         answer = self._predict if verb == "predict" else self._classify if verb == "classify" else self._regress
         started, code = time.perf_counter(), Code.INTERNAL
         try:
-            answered = await self._in_thread(answer, *_model(match), request)
+            deadline = time.monotonic() + self._timeout
+            answered = await self._in_thread(answer, *_model(match), request, deadline)
             code = Code.OK
             return answered
         except ServingError as error:
@@ -184,13 +185,13 @@ class RestApi:
                 Code.DEADLINE_EXCEEDED, f"The model took longer than {self._timeout * 1000:.0f} ms."
             ) from None
 
-    def _predict(self, name: str, version: int | None, label: str | None, request: Request) -> bytes:
-        answer = self._predict_if(name, version, label, request, only_quick=False)
+    def _predict(self, name: str, version: int | None, label: str | None, request: Request, deadline: float) -> bytes:
+        answer = self._predict_if(name, version, label, request, deadline, only_quick=False)
         assert answer is not None
         return answer
 
     def _predict_if(
-        self, name: str, version: int | None, label: str | None, request: Request, *, only_quick: bool
+        self, name: str, version: int | None, label: str | None, request: Request, deadline: float, *, only_quick: bool
     ) -> bytes | None:
         """The answer, or None if only a quick one is wanted and requests like this one are not."""
         started = time.perf_counter()
@@ -208,21 +209,21 @@ class RestApi:
             well = False
             try:
                 form, inputs = read_inputs(asked, signature.inputs)
-                answer = write_outputs(model.run(signature, inputs), form)
+                answer = write_outputs(model.run(signature, inputs, deadline=deadline), form)
                 well = True
                 return answer
             finally:
                 signature.pace.took(time.perf_counter() - started, well=well)
 
-    def _classify(self, name: str, version: int | None, label: str | None, request: Request) -> bytes:
+    def _classify(self, name: str, version: int | None, label: str | None, request: Request, deadline: float) -> bytes:
         spec, given = _examples(name, request)
         with self._registry.lease(name, version, label) as (_, model):
-            return write_classified(classify(model, spec, given, check_method=self._check_methods))
+            return write_classified(classify(model, spec, given, check_method=self._check_methods, deadline=deadline))
 
-    def _regress(self, name: str, version: int | None, label: str | None, request: Request) -> bytes:
+    def _regress(self, name: str, version: int | None, label: str | None, request: Request, deadline: float) -> bytes:
         spec, given = _examples(name, request)
         with self._registry.lease(name, version, label) as (_, model):
-            return write_regressed(regress(model, spec, given, check_method=self._check_methods))
+            return write_regressed(regress(model, spec, given, check_method=self._check_methods, deadline=deadline))
 
     def _metadata(self, name: str, version: int | None, label: str | None) -> bytes:
         with self._registry.lease(name, version, label) as (number, model):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -108,6 +110,45 @@ def test_what_arrives_meanwhile_runs_together_and_a_full_queue_is_unavailable(ev
         assert [len(one.result(20)[0]) for one in (first, *waiting)] == [1, 2, 2, 2, 2]
     scheduler.stop()
     assert gate.sizes == [1, 4, 4]
+
+
+def test_what_nobody_waits_for_is_not_computed(eventually: Callable[..., None]) -> None:
+    scheduler = BatchScheduler(BatchingParameters(4, 0, num_batch_threads=1))
+    gate = Gate()
+    with ThreadPoolExecutor(8) as threads:
+        first = threads.submit(scheduler.run, "key", gate, rows(1))
+        assert gate.entered.wait(20)
+        deadline = time.monotonic() + 0.05
+        late = [threads.submit(scheduler.run, "key", gate, rows(size), deadline) for size in (1, 2, 4)]
+        last = threads.submit(scheduler.run, "key", gate, rows(1), time.monotonic() + 60)
+        eventually(lambda: sum(b.size for q in scheduler._queues.values() for b in q.batches) == 8)
+        eventually(lambda: time.monotonic() > deadline)
+        gate.open.set()
+        for one in late:
+            with pytest.raises(ServingError, match="while it waited for its batch") as failure:
+                one.result(20)
+            assert failure.value.code is Code.DEADLINE_EXCEEDED
+        assert [len(one.result(20)[0]) for one in (first, last)] == [1, 1]
+    scheduler.stop()
+    assert gate.sizes == [1, 1]
+
+
+def test_an_idle_thread_does_not_keep_what_it_computed_last(eventually: Callable[..., None]) -> None:
+    scheduler = BatchScheduler(BatchingParameters(4, num_batch_threads=1))
+    compute = Recorder()
+    scheduler.run("key", compute, (np.ones((1, 1), np.int64), np.full((1, 1), b"a", object)))
+    gone = weakref.ref(compute)
+    del compute
+    eventually(lambda: gone() is None)
+    scheduler.stop()
+
+
+def test_a_scheduler_that_has_stopped_refuses() -> None:
+    scheduler = BatchScheduler(BatchingParameters(4))
+    scheduler.stop()
+    with pytest.raises(ServingError) as failure:
+        scheduler.run("key", Gate(), rows(1))
+    assert failure.value.code is Code.UNAVAILABLE
 
 
 def test_a_batch_waits_until_it_is_full() -> None:

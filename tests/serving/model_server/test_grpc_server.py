@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -41,7 +43,7 @@ def start(tmp_path: Path, publish: Callable[..., Path]) -> Iterator[Start]:
         server.stop()
 
 
-def ask(channel: grpc.Channel, timeout: float = 20, signature: str = "", **inputs: Any) -> Any:
+def ask(channel: grpc.Channel, timeout: float | None = 20, signature: str = "", **inputs: Any) -> Any:
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "default"
     request.model_spec.signature_name = signature
@@ -196,6 +198,28 @@ def test_numbers_as_tensor_content_when_asked_for(start: Start) -> None:
         proto = ask(channel).outputs["y"]
         assert proto.tensor_content == np.float32(14).tobytes()
         assert tf.make_ndarray(proto).tolist() == [[14.0]]
+
+
+def test_a_deadline_reaches_the_batch_by_grpc_and_rest(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    from serving.model_server.batching import BatchScheduler
+
+    left: list[float] = []
+    run = BatchScheduler.run
+
+    def seen(self: Any, key: Any, compute: Any, feeds: Any, deadline: float) -> Any:
+        left.append(deadline - time.monotonic())
+        return run(self, key, compute, feeds, deadline)
+
+    monkeypatch.setattr(BatchScheduler, "run", seen)
+    server = start(enable_batching=True, rest_port=0, rest_timeout_ms=40_000)
+    with grpc.insecure_channel(server.grpc_target or "") as channel:
+        ask(channel, timeout=30)
+        ask(channel, timeout=None)
+    url = f"{server.rest_url}/v1/models/default:predict"
+    assert httpx.post(url, json={"instances": [[1, 2, 3]]}).status_code == 200
+    assert 20 < left[0] < 31
+    assert left[1] > 1e6
+    assert 30 < left[2] <= 40
 
 
 def test_a_request_whose_deadline_has_passed_is_not_computed(
