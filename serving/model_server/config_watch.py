@@ -18,15 +18,22 @@ class ConfigWatch:
 
     A file that cannot be read or applied is logged once and tried again at every look: a label may name a version
     that still loads. What a reload request asked for stays until the file changes.
+
+    Args:
+        applied: What the file held before it was read for the first time: it may have changed since.
     """
 
     def __init__(
-        self, path: Path, apply: Callable[[Sequence[ModelConfig], Callable[[], bool]], None], poll_seconds: float
+        self,
+        path: Path,
+        apply: Callable[[Sequence[ModelConfig], Callable[[], bool]], None],
+        poll_seconds: float,
+        applied: bytes | None,
     ) -> None:
         self._path = path
         self._apply = apply
         self._poll_seconds = poll_seconds
-        self._applied = _content(path)
+        self._applied = applied
         self._complaint = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep_looking, name="model-config-file", daemon=True)
@@ -48,14 +55,14 @@ class ConfigWatch:
 
     def look(self) -> None:
         """Apply the file if it differs from what was applied last."""
-        content = _content(self._path)
+        content = read_content(self._path)
         if content == self._applied:
             self._complaint = ""
             return
         try:
             # A model that never becomes available is given up once the file is mended.
             self._apply(
-                read_model_configs(self._path), lambda: self._stopping.is_set() or _content(self._path) != content
+                read_model_configs(self._path), lambda: self._stopping.is_set() or read_content(self._path) != content
             )
         except ServingError as error:
             if error.message != self._complaint and not self._stopping.is_set():
@@ -66,7 +73,8 @@ class ConfigWatch:
         _log.info("%s is applied.", self._path)
 
 
-def _content(path: Path) -> bytes | None:
+def read_content(path: Path) -> bytes | None:
+    """What the file holds, or None while it cannot be read."""
     try:
         return path.read_bytes()
     except OSError:

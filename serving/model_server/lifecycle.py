@@ -199,7 +199,8 @@ class ServedModel(Generic[ModelT]):
             started = time.monotonic()
             try:
                 model = self._load(path)
-            except ServingError as error:
+            except Exception as failure:
+                error = failure if isinstance(failure, ServingError) else _unforeseen(failure)
                 entry.attempts += 1
                 entry.retry_at = time.monotonic() + self._retry_seconds
                 self._versions.failed(entry, error, again=entry.attempts <= self._max_retries)
@@ -210,6 +211,7 @@ class ServedModel(Generic[ModelT]):
                     entry.attempts,
                     self._max_retries + 1,
                     error.message,
+                    exc_info=None if error is failure else failure,
                 )
                 return False
         self._versions.loaded(entry, model)
@@ -222,3 +224,7 @@ class ServedModel(Generic[ModelT]):
         if sentence not in before:
             _log.warning("%s", sentence)
         now.add(sentence)
+
+
+def _unforeseen(failure: Exception) -> ServingError:
+    return ServingError(Code.INTERNAL, f"{type(failure).__name__}: {failure}")

@@ -19,10 +19,6 @@ class Registry:
     def __init__(self, served: ServedModels) -> None:
         self._served = served
 
-    @property
-    def names(self) -> list[str]:
-        return list(self._served.models)
-
     def has(self, name: str) -> bool:
         """Whether a model of that name is, or was, served."""
         return name in self._served.models
@@ -32,9 +28,9 @@ class Registry:
         """Whether every model has a version that serves."""
         return self._served.ready
 
-    def known(self, name: str) -> list[VersionStatus]:
-        """The states of a served model's versions; none while its base path is empty."""
-        return self._served.models[name].statuses()
+    def known(self) -> dict[str, list[VersionStatus]]:
+        """The states of every model's versions; none while its base path is empty."""
+        return {name: model.statuses() for name, model in self._served.models.items()}
 
     def lease(self, name: str, version: int | None = None, label: str | None = None) -> Lease:
         """Hold the version meant for the length of a request.

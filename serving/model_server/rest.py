@@ -244,8 +244,8 @@ class RestApi:
             ready = self._registry.ready and not self.draining
             return (200, b'{"status":"ready"}') if ready else (503, b'{"status":"not ready"}')
         models = [
-            {"name": name, "versions": [_status(one) for one in self._registry.known(name)]}
-            for name in self._registry.names
+            {"name": name, "versions": [_status(one) for one in versions]}
+            for name, versions in self._registry.known().items()
         ]
         return 200, orjson.dumps({"models": models})
 

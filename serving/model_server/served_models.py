@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeAlias
 
 from serving.model_server.errors import Code, ServingError
@@ -14,6 +16,8 @@ from serving.model_server.model_config import ModelConfig
 from serving.model_server.versions import State
 
 _log = logging.getLogger(__name__)
+
+_PATIENCE_SECONDS = 0.1  # between looks whether a change is still wanted
 
 Model: TypeAlias = ServedModel[LoadedModel]
 
@@ -42,16 +46,27 @@ class ServedModels:
         return all(self.models[name].available for name in self.configs)
 
     def apply(self, configs: Sequence[ModelConfig], cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Serve these models instead of those before. Returns once all are available, or if `cancelled` says give up.
+        """Serve these models instead of those before. Returns once all are available.
 
-        Models that leave go on serving until then. After an error everything is as it was before.
+        Changes wait for one another. Models that leave go on serving until then; labels that move do so
+        first, while the versions that they leave still serve. After an error everything is as it was before.
+
+        Args:
+            cancelled: Asked while waiting; True gives up.
 
         Raises:
-            ServingError: FAILED_PRECONDITION, a label on a version that does not serve; or a model failed to load.
+            ServingError: FAILED_PRECONDITION, a label on a version that does not serve; CANCELLED; or a model failed
+                to load.
         """
-        with self._changing:
+        with self._turn(cancelled):
             before, asked = self.configs, {config.name: config for config in configs}
             self._check_labels(configs)
+            moved = {
+                name: replace(config, labels={**config.labels, **asked[name].labels})
+                for name, config in before.items()
+                if name in asked
+            }
+            self.configs = {**before, **moved}
             fresh = {name: self._create(config) for name, config in asked.items() if name not in before}
             changed = [name for name, config in asked.items() if name in before and not _same(config, before[name])]
             models_before = self.models
@@ -64,8 +79,9 @@ class ServedModels:
                 for name in (*fresh, *changed):
                     self.models[name].wait(cancelled)
                 if cancelled():
-                    raise ServingError(Code.CANCELLED, "The change of models was called off.")
+                    raise _called_off()
             except BaseException:
+                self.configs = before
                 for name in changed:
                     self.models[name].change(before[name].base_path, before[name].policy)
                 self.models = models_before
@@ -81,6 +97,17 @@ class ServedModels:
             for thread in self._leaving:
                 thread.join()
             self.configs = {}
+
+    @contextmanager
+    def _turn(self, cancelled: Callable[[], bool]) -> Iterator[None]:
+        # Whoever does not wait any more must not hold a thread that answers requests.
+        while not self._changing.acquire(timeout=_PATIENCE_SECONDS):
+            if cancelled():
+                raise _called_off()
+        try:
+            yield
+        finally:
+            self._changing.release()
 
     def _dismiss(self, models: Iterable[Model], drain_seconds: float = 600.0) -> None:
         self._leaving = [thread for thread in self._leaving if thread.is_alive()]
@@ -104,6 +131,10 @@ class ServedModels:
                     f"Request to assign label to version {version} of model {config.name}, "
                     "which is not currently available for inference",
                 )
+
+
+def _called_off() -> ServingError:
+    return ServingError(Code.CANCELLED, "The change of models was called off.")
 
 
 def _same(one: ModelConfig, other: ModelConfig) -> bool:

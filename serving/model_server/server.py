@@ -99,10 +99,13 @@ class ModelServer:
             # Before TensorFlow loads: a port in use should not take seconds to be noticed.
             self._listener = bind(options.bind_address, options.rest_port)
 
+        from serving.model_server.config_watch import ConfigWatch, read_content
         from serving.model_server.model_config import ModelConfig, read_model_configs
 
         config_file = Path(options.model_config_file) if str(options.model_config_file) else None
+        content: bytes | None = None
         if config_file is not None:
+            content = read_content(config_file)
             configs = read_model_configs(config_file)
         else:
             configs = [ModelConfig(options.model_name, options.base_path)]
@@ -122,7 +125,6 @@ class ModelServer:
             file = str(options.batching_parameters_file)
             self._batches = BatchScheduler(read_batching_parameters(Path(file)) if file else BatchingParameters())
 
-        from serving.model_server.config_watch import ConfigWatch
         from serving.model_server.grpc_server import GrpcServer
         from serving.model_server.http_loop import HttpLoop
         from serving.model_server.registry import Registry
@@ -136,7 +138,8 @@ class ModelServer:
             self._create, labels_for_unavailable=options.allow_version_labels_for_unavailable_models
         )
         if config_file is not None and options.model_config_poll_wait_seconds:
-            self._watch = ConfigWatch(config_file, self._served.apply, options.model_config_poll_wait_seconds)
+            poll_seconds = options.model_config_poll_wait_seconds
+            self._watch = ConfigWatch(config_file, self._served.apply, poll_seconds, content)
         try:
             self._served.apply(configs, cancelled)
         except ServingError:

@@ -176,6 +176,20 @@ def test_failed_loads_are_retried_as_often_as_told(tmp_path: Path) -> None:
         assert [one.state for one in served.statuses()] == [expected]
 
 
+def test_an_error_that_nobody_foresaw_ends_in_the_same_way(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"a graph")
+
+    def load(folder: Path) -> Any:
+        raise MemoryError("no room")
+
+    served: ServedModel[Any] = ServedModel("m", tmp_path, load, max_load_retries=0)
+    served.start()
+    with pytest.raises(ServingError, match="Version 1 of model m failed to load: MemoryError: no room"):
+        served.wait()
+    served.stop()
+
+
 def test_ports_open_only_after_the_model_has_loaded(
     tmp_path: Path, publish: Publish, connect: Any, eventually: Eventually
 ) -> None:

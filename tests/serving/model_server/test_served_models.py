@@ -214,6 +214,93 @@ def test_a_reload_waits_for_a_model_and_can_be_called_off(
     assert (served.ask("a"), served.ask("b")) == (404, 2)
 
 
+def test_reloads_that_wait_for_one_another_do_not_keep_requests_waiting(
+    tmp_path: Path, publish: Publish, fleet: Callable[..., Fleet], eventually: Eventually
+) -> None:
+    publish(tmp_path / "a", 1, "numeric1")
+    (tmp_path / "b").mkdir()
+    served = fleet(entry(tmp_path / "a"), grpc_max_threads=3)
+    waiting = threading.Thread(target=lambda: _called_off(lambda: served.reload(entry(tmp_path / "b"), timeout=4)))
+    waiting.start()
+    eventually(lambda: "b" in served.server._served.models)  # type: ignore[union-attr]
+    for _ in range(3):  # whose clients do not wait for long
+        _called_off(lambda: served.reload(entry(tmp_path / "a"), timeout=0.2))
+    request = served.client.request({"x": [[1.0, 2.0, 3.0]]})
+    request.model_spec.name = "a"
+    assert served.client.prediction.Predict(request, timeout=2).model_spec.version.value == 1
+    waiting.join(20)
+
+
+def test_stopping_does_not_wait_for_a_reload_and_a_changed_file(
+    tmp_path: Path, publish: Publish, fleet: Callable[..., Fleet], eventually: Eventually
+) -> None:
+    publish(tmp_path / "a", 1, "numeric1")
+    (tmp_path / "b").mkdir()
+    served = fleet(entry(tmp_path / "a"))
+    waiting = threading.Thread(target=lambda: _called_off(lambda: served.reload(entry(tmp_path / "b"), timeout=60)))
+    waiting.start()
+    eventually(lambda: "b" in served.server._served.models)  # type: ignore[union-attr]
+    served.write(entry(tmp_path / "a", "all {}"))
+    threading.Event().wait(0.3)  # the file has been seen
+    stopping = threading.Thread(target=served.server.stop)
+    stopping.start()
+    stopping.join(20)
+    assert not stopping.is_alive()
+    waiting.join(20)
+
+
+def _called_off(call: Callable[[], None]) -> None:
+    with pytest.raises(grpc.RpcError):
+        call()
+
+
+def test_a_label_moves_before_its_version_goes(
+    tmp_path: Path, publish: Publish, fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from serving.model_server.lifecycle import ServedModel
+
+    for version in (1, 2):
+        publish(tmp_path / "a", version, f"numeric{version}")
+    served = fleet(entry(tmp_path / "a", "all {}"))
+    served.reload(entry(tmp_path / "a", "all {}", stable=1))
+    wait, answers = ServedModel.wait, []
+
+    def wait_and_ask(self: Any, *rest: Any) -> None:
+        wait(self, *rest)
+        answers.append(served.ask("a", "/labels/stable"))
+
+    monkeypatch.setattr(ServedModel, "wait", wait_and_ask)
+    served.reload(entry(tmp_path / "a", "latest {}", stable=2))
+    assert answers == [2]
+    (tmp_path / "b").mkdir()
+    _called_off(lambda: served.reload(entry(tmp_path / "a", "all {}"), entry(tmp_path / "b"), timeout=0.3))
+    assert served.ask("a", "/labels/stable") == 2  # as it was before
+
+
+def test_a_file_that_changes_while_the_server_starts_is_applied(
+    tmp_path: Path,
+    publish: Publish,
+    fleet: Callable[..., Fleet],
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from serving.model_server import model_config
+
+    for version in (1, 2):
+        publish(tmp_path / "a", version, f"numeric{version}")
+    read, file = model_config.read_model_configs, tmp_path / "models.config"
+
+    def read_and_change(path: Path) -> Any:
+        configs = read(path)
+        monkeypatch.setattr(model_config, "read_model_configs", read)
+        file.write_text(text(entry(tmp_path / "a", "specific { versions: 1 }")))
+        return configs
+
+    monkeypatch.setattr(model_config, "read_model_configs", read_and_change)
+    served = fleet(entry(tmp_path / "a"))
+    eventually(lambda: served.ask("a") == 1)
+
+
 def test_labels_name_versions_by_rest_and_grpc(tmp_path: Path, publish: Publish, fleet: Callable[..., Fleet]) -> None:
     for version in (1, 2):
         publish(tmp_path / "a", version, f"numeric{version}")
