@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import signal
 import sys
@@ -14,6 +13,7 @@ from typing import Self
 from serving.edge.errors import BadRequest
 from serving.edge.rest import EdgeApi
 from serving.edge.store import BundleStore
+from serving.listening import bind, host_and_port, is_loopback
 
 _DRAIN_SECONDS = 10
 
@@ -45,18 +45,16 @@ class EdgeServer:
         allow_public_bind: bool = False,
         poll_seconds: float = 5.0,
     ) -> None:
-        from serving.edge.http_server import HttpServer
-        from serving.model_server.listening import bind
+        from serving.http_server import HttpServer
 
-        if not allow_public_bind and not _is_loopback(bind_address):
+        if not allow_public_bind and not is_loopback(bind_address):
             raise BadRequest(
                 f"{bind_address} can be reached from other machines and this server asks for no keys: "
                 "keep 127.0.0.1 behind a gateway, or give --allow-public-bind."
             )
         self.store = BundleStore(folder, poll_seconds=poll_seconds)
-        listener = bind(bind_address, port)
-        host = f"[{bind_address}]" if ":" in bind_address else bind_address
-        self.url = f"http://{host}:{listener.getsockname()[1]}"
+        listener = bind(bind_address, port, "The edge server")
+        self.url = f"http://{host_and_port(bind_address, listener.getsockname()[1])}"
         self._api = EdgeApi(self.store)
         self._http = HttpServer(self._api, listener, _DRAIN_SECONDS)
 
@@ -100,10 +98,3 @@ def log_to_standard_error() -> None:
     """What happens to bundles, and what fails; not each request."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from serving.listening import is_loopback
 
 
 class OptionError(ValueError):
@@ -96,7 +97,7 @@ class Options:
             raise OptionError(f"rest_timeout_ms must be positive, but is {self.rest_timeout_ms}.")
         if not self.saved_model_tags or not all(self.saved_model_tags):
             raise OptionError("saved_model_tags is empty: the usual tag is 'serve'.")
-        if not self.allow_public_bind and not _is_loopback(self.bind_address):
+        if not self.allow_public_bind and not is_loopback(self.bind_address):
             raise OptionError(
                 f"{self.bind_address} can be reached from other machines and this server asks for no keys: "
                 "keep 127.0.0.1 behind a gateway, or give --allow_public_bind."
@@ -105,10 +106,3 @@ class Options:
     @property
     def base_path(self) -> Path:
         return Path(self.model_base_path)
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from serving.listening import bind, host_and_port
 from serving.model_server.errors import Code, ServingError
 from serving.model_server.options import Options
 
@@ -63,12 +64,12 @@ class ModelServer:
     @property
     def rest_url(self) -> str | None:
         """`http://host:port`, or None while REST is off."""
-        return None if self.rest_port is None else f"http://{self._at(self.rest_port)}"
+        return None if self.rest_port is None else f"http://{host_and_port(self.options.bind_address, self.rest_port)}"
 
     @property
     def grpc_target(self) -> str | None:
         """`host:port` for a gRPC channel, or None while gRPC is off."""
-        return None if self.grpc_port is None else self._at(self.grpc_port)
+        return None if self.grpc_port is None else host_and_port(self.options.bind_address, self.grpc_port)
 
     @property
     def model_names(self) -> list[str]:
@@ -92,12 +93,10 @@ class ModelServer:
             raise
 
     def _start(self, cancelled: Callable[[], bool]) -> None:
-        from serving.model_server.listening import bind
-
         options = self.options
         if options.rest_port is not None:
             # Before TensorFlow loads: a port in use should not take seconds to be noticed.
-            self._listener = bind(options.bind_address, options.rest_port)
+            self._listener = bind(options.bind_address, options.rest_port, "REST")
 
         from serving.model_server.config_watch import ConfigWatch, read_content
         from serving.model_server.model_config import ModelConfig, read_model_configs
@@ -152,7 +151,7 @@ class ModelServer:
         registry = self.registry = Registry(self._served)
         observer = self._observer(registry)
         if options.grpc_port is not None or str(options.grpc_socket_path):
-            address = None if options.grpc_port is None else self._at(options.grpc_port)
+            address = None if options.grpc_port is None else host_and_port(options.bind_address, options.grpc_port)
             self._grpc = GrpcServer(registry, self._served, address, options, observer)
             self.grpc_port = self._grpc.port
         if self._listener is not None:
@@ -242,7 +241,3 @@ class ModelServer:
                 model.close()
                 raise
         return model
-
-    def _at(self, port: int) -> str:
-        address = self.options.bind_address
-        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from serving.listening import bind
 from serving.model_server import http_loop, http_protocol
 from serving.model_server.http_loop import HttpLoop
 from serving.model_server.http_messages import Request, Response
-from serving.model_server.listening import bind
 
 
 class Echo:
@@ -92,7 +92,7 @@ def often_swept(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def echo() -> Iterator[tuple[Echo, Callable[[], Wire], HttpLoop]]:
     application = Echo()
-    listener = bind("127.0.0.1", 0)
+    listener = bind("127.0.0.1", 0, "HTTP")
     loop = HttpLoop(application, listener, 20)
     loop.start()
     wires: list[Wire] = []

@@ -12,15 +12,33 @@ _IDLE_SECONDS = 75  # longer than usual clients keep a connection, so that none 
 
 
 class HttpServer:
-    """Serves `app` on `listener` until `stop`, which waits for requests under way."""
+    """Serves `app` on `listener` until `stop`, which waits for requests under way.
 
-    def __init__(self, app: Any, listener: socket.socket, drain_seconds: int) -> None:
+    It handles no signals: whoever started it calls `stop`.
+
+    Args:
+        app: The application. No WebSockets reach it.
+        listener: A bound socket, see `serving.listening`. It is closed in the end.
+        drain_seconds: What requests under way get.
+        lifespan: Whether the application is told of the start, before any request, and of the end.
+        name: Of the thread.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        listener: socket.socket,
+        drain_seconds: int,
+        *,
+        lifespan: bool = False,
+        name: str = "rest-loop",
+    ) -> None:
         config = uvicorn.Config(
             app,
             http="httptools",
             loop="auto",  # uvloop where it exists
             ws="none",
-            lifespan="off",
+            lifespan="on" if lifespan else "off",
             log_config=None,
             access_log=False,
             proxy_headers=False,
@@ -32,11 +50,16 @@ class HttpServer:
         self._listener = listener
         self._started = threading.Event()
         self._server = _Server(config, self._started)
-        self._thread = threading.Thread(target=self._run, name="rest-loop", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._failure: BaseException | None = None
 
     def start(self) -> None:
-        """Begin to accept. Returns when connections are answered."""
+        """Begin to accept. Returns when connections are answered.
+
+        Raises:
+            OSError: Another server listens on the port by now.
+            RuntimeError: The application refused to start; it knows why.
+        """
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
@@ -45,12 +68,15 @@ class HttpServer:
     def stop(self) -> None:
         """Stop accepting, let requests under way finish, close."""
         self._server.should_exit = True
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         self._listener.close()
 
     def _run(self) -> None:
         try:
             self._server.run(sockets=[self._listener])
+        except SystemExit:  # uvicorn's way to say so
+            self._failure = RuntimeError("The application did not start.")
         except BaseException as failure:
             self._failure = failure
         finally:
