@@ -2,7 +2,8 @@
 
 `python -m benchmarks fuzz --minutes 5`. The same seed makes the same nonsense, in each of four threads: bytes that are
 no HTTP, requests with bytes changed, left out or doubled, connections that end halfway or never say anything, JSON that
-no model asked for, protobuf messages of random bytes or with a few changed, bytes that are no HTTP/2.
+no model asked for, protobuf messages of random bytes or with a few changed, bytes that are no HTTP/2. Half of it is
+requests in the right form with odd values, which reach the model: see `benchmarks.fuzz_requests`.
 
 Reload requests are left out: one that is well-formed by chance would rightly unload the model.
 """
@@ -48,6 +49,8 @@ def attack(rest: int, rpc: int, model: str, message: bytes, seconds: float, seed
     Args:
         message: A PredictRequest that the model can answer, which is where the nonsense starts from.
     """
+    import benchmarks.fuzz_requests  # noqa: F401  # here: four threads that import protobuf's modules at once may fail
+
     report = Report()
     end = time.monotonic() + seconds
     threads = [
@@ -83,6 +86,7 @@ class _Fuzzer:
                 lambda: self._protobuf(channel),
                 lambda: self._protobuf(channel),
                 self._no_http2,
+                *[self._odd_json, lambda: self._odd_protobuf(channel)] * 5,
             ]
             while time.monotonic() < end:
                 self._rng.choice(kinds)()
@@ -119,58 +123,42 @@ class _Fuzzer:
         self._over_http("JSON", head.encode("utf-8", "replace") + body, whole=True)
 
     def _protobuf(self, channel: Any) -> None:
-        import grpc
+        from benchmarks.fuzz_requests import contradicting
 
         rng = self._rng
         made = rng.random()
         if made < 0.6:
-            message = self._request()
+            message = contradicting(rng, self._message)
         else:
             message = self._mutated(self._message) if made < 0.9 else rng.randbytes(rng.randrange(60))
-        self._report.sent["protobuf"] += 1
+        self._over_grpc("protobuf", channel, rng.choice(_METHODS), message)
+
+    def _odd_json(self) -> None:
+        from benchmarks.fuzz_requests import odd_json
+
+        path, body, zipped = odd_json(self._rng, self._model)
+        coding = "Content-Encoding: gzip\r\n" if zipped else ""
+        head = f"POST {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n{coding}Connection: close\r\n\r\n"
+        self._over_http("odd JSON", head.encode() + body, whole=True)
+
+    def _odd_protobuf(self, channel: Any) -> None:
+        from benchmarks.fuzz_requests import odd_protobuf
+
+        self._over_grpc("odd protobuf", channel, *odd_protobuf(self._rng, self._model))
+
+    def _over_grpc(self, kind: str, channel: Any, method: str, message: bytes) -> None:
+        import grpc
+
+        self._report.sent[kind] += 1
         try:
-            channel.unary_unary(_SERVICE + rng.choice(_METHODS))(message, timeout=_WAIT)
+            channel.unary_unary(_SERVICE + method)(message, timeout=_WAIT)
             self._report.answers["gRPC OK"] += 1
         except grpc.RpcError as error:
             code, details = error.code(), error.details() or ""
             self._report.answers[f"gRPC {code.name}"] += 1
             fault = code.name in ("UNKNOWN", "INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "DATA_LOSS")
             if fault:
-                self._report.wrong.append(f"gRPC {code.name} {details[:200]} for {message[:200]!r}")
-
-    def _request(self) -> bytes:
-        """A PredictRequest that can be read, with fields that contradict each other."""
-        from tensorflow_serving.apis.predict_pb2 import PredictRequest
-
-        rng = self._rng
-        request = PredictRequest()
-        if rng.random() < 0.9:
-            request.ParseFromString(self._message)
-        if rng.random() < 0.3:
-            request.model_spec.signature_name = rng.choice(["classify", "", "s", "é"])
-        if rng.random() < 0.2:
-            request.model_spec.version.value = rng.choice([1, 0, -1, 2**63 - 1])
-        elif rng.random() < 0.1:
-            request.model_spec.version_label = rng.choice(["", "stable"])
-        request.output_filter.extend(rng.choices(["y", "", "z"], k=rng.choice([0, 0, 1, 2])))
-        tensor = request.inputs[rng.choice(["x", "x", "x", "inputs", ""])]
-        for _ in range(rng.randrange(4)):
-            change = rng.randrange(6)
-            if change == 0:
-                tensor.dtype = rng.randrange(130)
-            elif change == 1:
-                del tensor.tensor_shape.dim[rng.randrange(3) :]
-                tensor.tensor_shape.dim.add().size = rng.choice([0, 1, 3, -1, 1 << 20, 1 << 40, 2**63 - 1])
-            elif change == 2:
-                tensor.tensor_content = rng.randbytes(rng.choice([0, 3, 12, 24]))
-            elif change == 3:
-                tensor.ClearField("tensor_content")
-                tensor.float_val.extend(rng.choices([0.5, float("nan"), 3e38], k=rng.randrange(5)))
-            elif change == 4:
-                tensor.string_val.extend(rng.choices([b"", b"\xff", b"\n\0"], k=rng.randrange(3)))
-            else:
-                tensor.tensor_shape.unknown_rank = rng.random() < 0.5
-        return request.SerializeToString()
+                self._report.wrong.append(f"gRPC {code.name} {details[:200]} for {method} {message[:200]!r}")
 
     def _no_http2(self) -> None:
         self._report.sent["no HTTP/2"] += 1
@@ -317,8 +305,12 @@ def write(folder: Path) -> None:
         def classify(self, inputs):  # type: ignore[no-untyped-def]
             return {"scores": tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([3], tf.float32)})["x"]}
 
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+        def regress(self, inputs):  # type: ignore[no-untyped-def]
+            return {"outputs": tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([3], tf.float32)})["x"][:, 0]}
+
     model = Model()
-    signatures = {"serving_default": model.predict, "classify": model.classify}
+    signatures = {"serving_default": model.predict, "classify": model.classify, "regress": model.regress}
     tf.saved_model.save(model, str(folder / "models" / "1"), signatures=signatures)
     request = PredictRequest()
     request.model_spec.name = "m"

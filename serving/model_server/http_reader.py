@@ -119,7 +119,7 @@ class Reader:
         if self._coding and not modern:
             self._refused = self._application.refuse(400, "Transfer-Encoding is not part of HTTP/1.0.")
         elif self._coding and self._coding != b"chunked":
-            self._refused = self._application.refuse(501, "The only Transfer-Encoding understood is chunked.")
+            self._refused = self._application.refuse(400, "The only Transfer-Encoding understood is chunked.")
         if self._refused is not None:
             raise ValueError  # its body is not waited for
         self.expects = self.expects and modern

@@ -24,7 +24,7 @@ def test_nonsense_is_the_clients_fault_and_the_server_goes_on(
     report = attack(client.server.rest_port, client.server.grpc_port, source, message, seconds=1.5)
     assert not report.wrong
     assert not [record for record in caplog.records if record.name.startswith("serving.")]
-    assert len(report.sent) == 6
+    assert len(report.sent) == 8
     assert {"HTTP 200", "HTTP 400", "gRPC INVALID_ARGUMENT"} <= report.answers.keys()
     assert client.http.get("/readyz").status_code == 200
     if source == "numeric1":
