@@ -52,8 +52,8 @@ class RestApi:
     """Answers requests: small ones on quick models at once, others in threads, so that the loop stays free.
 
     A request in a thread that takes longer than `options.rest_timeout_ms` gets 504. Its computation is not
-    interrupted. A request in the loop gets no 504, however long it takes, and all others wait for it: the loop takes
-    those of signatures that have been quick lately, which one request in a thousand at most can disprove (`Pace`).
+    interrupted. One in the loop gets no 504, however long it takes, and all others wait for it; the loop therefore
+    takes only those of signatures that were quick lately, and none of the next thousand after a late one (`Pace`).
     """
 
     def __init__(
