@@ -1,4 +1,4 @@
-"""Quotes the tables in README: `python -m benchmarks.quality.quote`, between the two comments that name it."""
+"""Quotes the tables in docs/measured.md, between the two comments: `python -m benchmarks.quality.quote`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.quality.run import RESULTS
 from benchmarks.quality.tasks import DATA_SETS
 from pipelines.artefacts import atomic_file, read_json
 
-README = Path(__file__).parents[2] / "README.md"
+MEASURED = Path(__file__).parents[2] / "docs" / "measured.md"
 _BEGIN, _END = "<!-- quality -->\n", "<!-- /quality -->"
 _TITLES = {
     "mind": "MIND, impressions of the day after (`mind`)",
@@ -48,17 +48,17 @@ def quoted(task: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(readme: Path = README, results: Path = RESULTS) -> None:
+def main(document: Path = MEASURED, results: Path = RESULTS) -> None:
     tasks = {
         task["task"]: task
         for name in DATA_SETS
         if (results / f"quality-{name}.json").exists()
         for task in read_json(results / f"quality-{name}.json")["tasks"]
     }
-    before, rest = readme.read_text(encoding="utf-8").split(_BEGIN)
+    before, rest = document.read_text(encoding="utf-8").split(_BEGIN)
     after = rest[rest.index(_END) :]
     text = "\n".join(quoted(tasks[name]) for name in _TITLES if name in tasks)
-    with atomic_file(readme) as draft:
+    with atomic_file(document) as draft:
         draft.write_text(before + _BEGIN + text + after, encoding="utf-8")
 
 
