@@ -77,8 +77,8 @@ class Registry:
     change it one after the other. From it `models.config` is written, which TensorFlow Serving and `belfry
     model-server` read (--model_config_file, with --model_config_file_poll_wait_seconds=1 and
     --allow_version_labels_for_unavailable_models): the champion, the canary and the champion before, by label. A crash
-    between the two is made up for when the registry is next opened. A label moves only to a version that is loaded:
-    that is why a champion has been the canary, and why the one before stays.
+    between the two is made up for when the registry is next opened. The champion before stays loaded, so that a
+    rollback moves a label and waits for nothing.
 
     Does not delete versions, and does not work on object stores that are not mounted as a folder.
 
@@ -140,18 +140,14 @@ class Registry:
             self._set(model, version, "canary", why)
 
     def promote(self, name: str, version: int, why: str) -> None:
-        """The canary becomes the champion, or any candidate where there is none; the one before stays loaded.
+        """A candidate or the canary becomes the champion; the one before is retired, and stays loaded.
 
         Raises:
-            BadInput: It is not the canary.
+            BadInput: It is neither.
         """
         with self._changing() as content:
             model = self._known(content, name, version, "candidate", "canary")
             if (champion := model.holder("champion")) is not None:
-                if model.states[version] != "canary":
-                    raise BadInput(
-                        f"version {version} of {name} is no canary, so that it is not loaded: make it one first."
-                    )
                 self._set(model, champion, "retired", f"version {version} is promoted")
             self._set(model, version, "champion", why)
 

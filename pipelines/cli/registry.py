@@ -61,7 +61,7 @@ def canary(models: Models, name: Name, version: Version, why: Why = "", as_json:
 
 @app.command()
 def promote(models: Models, name: Name, version: Version, why: Why = "", as_json: Json = False) -> None:
-    """Make the canary the champion, or the first candidate."""
+    """Make a candidate or the canary the champion."""
     _change(models, name, version, why, "promote", as_json)
 
 

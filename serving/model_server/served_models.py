@@ -45,7 +45,13 @@ class ServedModels:
         """Whether every model that is asked for has a version that serves."""
         return all(self.models[name].available for name in self.configs)
 
-    def apply(self, configs: Sequence[ModelConfig], cancelled: Callable[[], bool] = lambda: False) -> None:
+    def apply(
+        self,
+        configs: Sequence[ModelConfig],
+        cancelled: Callable[[], bool] = lambda: False,
+        *,
+        labels_may_wait: bool = False,
+    ) -> None:
         """Serve these models instead of those before. Returns once all are available.
 
         Changes wait for one another. Models that leave go on serving until then; labels that move do so
@@ -53,6 +59,7 @@ class ServedModels:
 
         Args:
             cancelled: Asked while waiting; True gives up.
+            labels_may_wait: Whether a label may name a version that this change loads: it moves when that serves.
 
         Raises:
             ServingError: FAILED_PRECONDITION, a label on a version that does not serve; CANCELLED; or a model failed
@@ -60,9 +67,16 @@ class ServedModels:
         """
         with self._turn(cancelled):
             before, asked = self.configs, {config.name: config for config in configs}
-            self._check_labels(configs)
+            if not labels_may_wait:
+                self._check_labels(configs)
             moved = {
-                name: replace(config, labels={**config.labels, **asked[name].labels})
+                name: replace(
+                    config,
+                    labels={
+                        **config.labels,
+                        **(self._ready_labels(asked[name]) if labels_may_wait else asked[name].labels),
+                    },
+                )
                 for name, config in before.items()
                 if name in asked
             }
@@ -78,6 +92,8 @@ class ServedModels:
             try:
                 for name in (*fresh, *changed):
                     self.models[name].wait(cancelled)
+                if labels_may_wait:
+                    self._check_labels(configs)
                 if cancelled():
                     raise _called_off()
             except BaseException:
@@ -116,12 +132,21 @@ class ServedModels:
             thread.start()
             self._leaving.append(thread)
 
+    def _serving(self, name: str) -> set[int]:
+        model = self.models.get(name)
+        statuses = model.statuses() if model else []
+        return {status.version for status in statuses if status.state is State.AVAILABLE}
+
+    def _ready_labels(self, config: ModelConfig) -> dict[str, int]:
+        """Those of versions that serve already."""
+        serving = self._serving(config.name)
+        return {label: version for label, version in config.labels.items() if version in serving}
+
     def _check_labels(self, configs: Sequence[ModelConfig]) -> None:
         for config in configs:
             before = self.configs.get(config.name)
             labels = before.labels if before else {}
-            statuses = self.models[config.name].statuses() if before else []
-            serving = {status.version for status in statuses if status.state is State.AVAILABLE}
+            serving = self._serving(config.name)
             for label, version in config.labels.items():
                 new = label not in labels
                 if version in serving or labels.get(label) == version or (new and self._labels_for_unavailable):

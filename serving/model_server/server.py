@@ -138,7 +138,9 @@ class ModelServer:
         )
         if config_file is not None and options.model_config_poll_wait_seconds:
             poll_seconds = options.model_config_poll_wait_seconds
-            self._watch = ConfigWatch(config_file, self._served.apply, poll_seconds, content)
+            # TensorFlow Serving, too, gets there: it applies the file again at its next look.
+            follow = partial(self._served.apply, labels_may_wait=True)
+            self._watch = ConfigWatch(config_file, follow, poll_seconds, content)
         try:
             self._served.apply(configs, cancelled)
         except ServingError:

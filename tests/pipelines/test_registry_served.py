@@ -81,10 +81,17 @@ def test_a_server_follows_promotion_trial_and_rollback(
     assert "version 1 of news is the champion again" in capsys.readouterr().out
     # The bar, on a machine that has other things to do as well.
     assert until(served, "champion", 1, 20) < 5
+    # What was never loaded is loaded first, and has the label then.
+    for change in ("add", "promote"):
+        assert belfry(["registry", change, str(models), "news", "3"]) == 0
+    until(served, "champion", 3, 20)
+    assert belfry(["rollback", str(models), "news", "--why", "no"]) == 0
+    until(served, "champion", 1, 20)
+    capsys.readouterr()
     assert belfry(["registry", "show", str(models), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["news"]
-    assert shown["served"] == {"champion": 1, "before": 2}
-    assert shown["history"][-1]["why"] == "rolled back from version 2: complaints"
+    assert shown["served"] == {"champion": 1, "before": 3}
+    assert shown["history"][-1]["why"] == "rolled back from version 3: no"
 
 
 def test_bad_input_is_one_sentence(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
