@@ -96,7 +96,8 @@ class Client(_Calls):
     Every call only reads, so that it is repeated while the server is not available and the call has time.
 
     Args:
-        server: `grpc://host:port`, `http://host:port`, or a started `ModelServer`.
+        server: `grpc://host:port`, `http://host:port`, or a started `ModelServer`. By gRPC, calls are spread over all
+            addresses of a host.
         timeout: Seconds a call has where it names none.
         retry: Whether to repeat calls.
 

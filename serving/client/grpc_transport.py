@@ -33,6 +33,11 @@ _OPTIONS = [
     # A server that restarts is found again at once, not after gRPC's own pauses of up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # Calls take turns among the addresses of a name, as a headless service of Kubernetes gives them. gRPC's own way is
+    # to send everything to the first that answers.
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    # A name is looked up again when a connection breaks; by default not more often than each 30 seconds.
+    ("grpc.dns_min_time_between_resolutions_ms", 2000),
 ]
 
 
@@ -42,7 +47,11 @@ class _Step(NamedTuple):
 
 
 class GrpcTransport:
-    """A channel to `host:port`, for threads or for one event loop; each is opened when it is first used."""
+    """A channel to `host:port`, for threads or for one event loop; each is opened when it is first used.
+
+    Where `host` has several addresses, each call goes to the next one that is connected. A server that is added to the
+    name is found when a connection breaks; not before.
+    """
 
     def __init__(self, address: str) -> None:
         self._address = address

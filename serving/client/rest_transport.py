@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -109,9 +110,13 @@ class RestTransport:
             limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
             self._async_client = httpx.AsyncClient(base_url=self._url, limits=limits, trust_env=False)
         try:
-            answer = await self._async_client.request(step.method, step.path, content=step.body, timeout=timeout)
+            # httpx's time is that of each piece of an answer, not of all.
+            async with asyncio.timeout(timeout):
+                answer = await self._async_client.request(step.method, step.path, content=step.body, timeout=timeout)
         except httpx.HTTPError as error:
             raise _error(error) from None
+        except TimeoutError:
+            raise _error(httpx.ReadTimeout("")) from None
         return _content(answer)
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 import sys
@@ -138,6 +139,70 @@ def test_a_server_that_hangs_costs_the_deadline(scheme: str) -> None:
             with pytest.raises((DeadlineExceeded, Unavailable)):
                 client.predict("feed", request([["i00"]]), version=1, timeout=0.2)
             assert time.monotonic() - before >= 0.15
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_grpc_calls_are_spread_over_the_addresses_of_a_name(export_toy: Callable[[bool], Path], kind: Any) -> None:
+    """And go on with those that are left."""
+    path = export_toy(True).parent
+    servers = [
+        ModelServer(Options(model_name=name, model_base_path=path, rest_port=None)) for name in ("feed", "other")
+    ]
+    for server in servers:
+        server.start()
+    targets = ",".join(server.grpc_target for server in servers)
+
+    async def ask(client: Any, times: int) -> list[str]:
+        found = []
+        for _ in range(times):
+            try:
+                told = client.versions("feed")
+                found.append("feed" if (await told if kind is AsyncClient else told) else "")
+            except NotServed:
+                found.append("other")
+        return found
+
+    async def check() -> None:
+        client = kind(f"grpc://ipv4:{targets}", timeout=20.0)
+        try:
+            deadline = time.monotonic() + 20
+            while set(await ask(client, 1)) | set(await ask(client, 1)) != {"feed", "other"}:
+                assert time.monotonic() < deadline, "one of two addresses gets everything"
+            assert (await ask(client, 10)).count("feed") == 5
+            servers[1].stop()
+            assert set(await ask(client, 10)) == {"feed"}
+        finally:
+            await client.close() if kind is AsyncClient else client.close()
+
+    try:
+        asyncio.run(check())
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def test_a_server_that_trickles_costs_the_deadline() -> None:
+    """Each byte comes in time, the answer never."""
+
+    def trickle(mute: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = mute.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+                while True:
+                    connection.sendall(b"x")
+                    time.sleep(0.05)
+
+    async def ask(port: int) -> None:
+        async with AsyncClient(f"http://127.0.0.1:{port}", retry=False) as client:
+            with pytest.raises(DeadlineExceeded):
+                await asyncio.wait_for(client.versions("feed", timeout=0.3), 10)
+
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        sender = threading.Thread(target=trickle, args=(mute,))
+        sender.start()
+        asyncio.run(ask(mute.getsockname()[1]))
+    sender.join(10)
 
 
 def test_an_address_without_a_scheme_is_refused() -> None:
