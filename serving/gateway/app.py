@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import FastAPI, Path, Query, Request, Response
 from pydantic import TypeAdapter
+from starlette.routing import Match
 
 from serving.gateway.catalogue import Wanted
 from serving.gateway.direct import Direct
@@ -20,6 +21,7 @@ from serving.gateway.failures import ANSWERED, answer, failure
 from serving.gateway.feeds import Ask, Feed
 from serving.gateway.gateway import Gateway
 from serving.gateway.schemas import (
+    FUTURE_SECONDS,
     Event,
     Events,
     EventsAccepted,
@@ -37,13 +39,12 @@ from serving.gateway.schemas import (
     microseconds,
 )
 
-_FUTURE_SECONDS = 300  # clocks differ
 _ERRORS = {
     401: "No key that counts.",
     403: "The key has not the scope.",
     404: "There is nothing.",
     413: "The body is too large.",
-    422: "The request is wrong; the sentence says what.",
+    422: "The request is wrong, such as an event of a time that is to come; the sentence says what.",
     429: "Too much at once, or of this key in this second. See Retry-After.",
     503: "The store cannot write at the moment: nothing was taken. See Retry-After.",
 }
@@ -119,7 +120,7 @@ def create_app(gateway: Gateway) -> Direct:
 
     @app.delete("/v1/items/{item_id:path}", response_model=ItemStored, responses=_ONE, tags=["items"])
     async def remove(item_id: ItemId) -> Response:
-        """Take an item off offer. Histories still know it."""
+        """Take an item off offer, also one that only the model knows. Histories still know it."""
         await gateway.remove(item_id)
         return _json({"item_id": item_id, "on_offer": False, "live": False})
 
@@ -143,7 +144,8 @@ def create_app(gateway: Gateway) -> Direct:
     ) -> Response:
         """What the model recommends to somebody who has read this item and nothing else."""
         _check_k(gateway, k)
-        if item_id not in gateway.catalogue.items:
+        item = gateway.catalogue.items.get(item_id)
+        if item is None or item.removed_at:
             raise Refused(404, "There is no such item.")
         wanted = Wanted(frozenset(filter(None, [language])), frozenset(filter(None, [category])))
         return _feed(gateway, await gateway.recommender.similar(item_id, k, wanted), uuid.uuid4().hex)
@@ -216,7 +218,7 @@ def _feed(gateway: Gateway, feed: Feed, request_id: str) -> Response:
 def _row(event: Event, now: int) -> dict[str, Any]:
     row = dict(event)  # not a dump: its values are what is stored
     at = microseconds(event.at)
-    if at is not None and at > now + _FUTURE_SECONDS * 1_000_000:
+    if at is not None and at > now + FUTURE_SECONDS * 1_000_000:
         raise Refused(422, "`at` is later than now.")
     row["at"] = now if at is None else min(at, now)
     return row
@@ -231,10 +233,18 @@ def _json(body: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(body), status, media_type="application/json")
 
 
+def _methods(app: FastAPI, request: Request) -> set[str]:
+    routes = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in routes for method in getattr(route, "methods", None) or ()}
+
+
 def _answer_errors(app: FastAPI) -> None:
     async def failed(request: Request, error: Exception) -> Response:
         found = failure(error)
         assert found is not None
+        if found.status_code == 405:
+            # Starlette names the methods of the first route with this path, and there are several.
+            found.headers["allow"] = ", ".join(sorted(_methods(app, request)))
         return found
 
     async def broken(request: Request, error: Exception) -> Response:

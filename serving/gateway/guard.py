@@ -34,6 +34,7 @@ class Route(NamedTuple):
 
 
 _BODY_SECONDS = 30
+_OPEN_BODY_BYTES = 1_024  # where no key is asked for, no body is either
 _OPEN = {"/healthz", "/readyz", "/openapi.json"}
 
 
@@ -87,13 +88,11 @@ class Guard:
         try:
             if route.scope is not None:
                 key = self._admit(headers, route.scope)
-            async with asyncio.timeout(_BODY_SECONDS):
-                body = await _read(receive, self._settings.max_body_bytes, headers.get(b"content-length"))
+            most = self._settings.max_body_bytes if route.scope is not None else _OPEN_BODY_BYTES
+            body = await _read(receive, most, headers.get(b"content-length"))
             await self._app(scope, _Replay(body, receive), told)
         except _Gone:
             pass
-        except TimeoutError:
-            await told.refuse(Refused(408, f"The body did not come within {_BODY_SECONDS} seconds."))
         except Refused as error:
             await told.refuse(error)
         except Exception:
@@ -168,22 +167,30 @@ class _Gone(Exception):
 
 
 async def _read(receive: Receive, most: int, length: bytes | None) -> bytes:
-    """The whole body, since nothing can be done with a part; before the application, which would not tell why."""
+    """The whole body, since nothing can be done with a part; before the application, which would not tell why.
+
+    Raises:
+        Refused: It is too large, or does not come in time.
+        _Gone: The client went away.
+    """
     too_large = Refused(413, f"The body is larger than {most} bytes.")
     if length is not None and length.isdigit() and int(length[:20]) > most:
         raise too_large
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > most:
-            raise too_large
-        if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    body = bytearray()  # not a list: of a body in many small pieces that would be far larger
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise _Gone
+                piece = message.get("body", b"")
+                if len(body) + len(piece) > most:
+                    raise too_large
+                if not message.get("more_body", False):
+                    return bytes(body + piece) if body else bytes(piece)
+                body += piece
+    except TimeoutError:
+        raise Refused(408, f"The body did not come within {_BODY_SECONDS} seconds.") from None
 
 
 class _Replay:
@@ -229,6 +236,6 @@ def refusal(error: Refused) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         headers.append((b"retry-after", b"%d" % error.retry_after))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if error.status == 413:
+    if error.status in (408, 413):
         headers.append((b"connection", b"close"))  # the rest of the body is not waited for
     return error.status, headers, body

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -20,14 +20,16 @@ def _no_number(value: Any) -> Any:
     return value
 
 
-# A line of an answer file is tab-separated ids, and PostgreSQL knows no NUL.
-Id = Annotated[str, StringConstraints(min_length=1, max_length=1_000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# A line of an answer file is tab-separated ids; PostgreSQL knows no NUL, and indexes 2,704 bytes at most, of which a
+# character may take 4.
+Id = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Word = Annotated[str, StringConstraints(max_length=1_000, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Prose = Annotated[str, StringConstraints(max_length=1_000_000, pattern=r"^[^\x00]*$")]
 Kind = Literal["impression", "click", "read", "like", "share", "save", "dislike", "rating"]
 Moment = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 # `true` is no number, though Python counts it as one. After the bounds, or the document loses them.
 _NUMBER = BeforeValidator(_no_truth)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BASE = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -40,7 +42,8 @@ class Filters(BaseModel):
 
 
 class Context(BaseModel):
-    """The moment of the request. The time is the server's where none is given."""
+    """What the model is told of the moment. The time is the server's where none is given; what is on offer is so by
+    the server's in any case."""
 
     model_config = _BASE
     language: Word = ""
@@ -88,6 +91,13 @@ class Recommendations(BaseModel):
     ]
 
 
+FUTURE_SECONDS = 300
+_AT = (
+    "by default now. Clocks differ: a time up to 5 minutes later than the server's counts as now; what is later still"
+    " is refused with 422"
+)
+
+
 class Event(BaseModel):
     """What a user did to an item. An `event_id` counts once, however often it is sent."""
 
@@ -96,7 +106,7 @@ class Event(BaseModel):
     user_id: Id
     item_id: Id
     kind: Kind
-    at: Annotated[Moment | None, Field(description="by default now; not later")] = None
+    at: Annotated[Moment | None, Field(description=_AT)] = None
     request_id: Id | None = None
     position: Annotated[int | None, Field(ge=0, le=2**31 - 1), _NUMBER] = None
     dwell_seconds: Annotated[float | None, Field(ge=0, le=1e9), _NUMBER] = None
@@ -185,4 +195,4 @@ class Health(BaseModel):
 
 def microseconds(moment: datetime | None) -> int | None:
     """Since 1970."""
-    return None if moment is None else int(moment.timestamp()) * 1_000_000 + moment.microsecond
+    return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)

@@ -109,7 +109,7 @@ def test_a_database_that_is_away(run: Run, postgres: Any, eventually: Any) -> No
             lambda: served.http.post("/v1/events", json=event),
             lambda: served.http.put("/v1/items/x", json={}),
             lambda: served.http.delete("/v1/items/i00"),
-            lambda: served.http.delete("/v1/users/u1"),
+            lambda: served.http.delete("/v1/users/u3"),
         ):
             answer = call()
             assert answer.status_code == 503, answer.text
@@ -135,7 +135,7 @@ def test_a_full_disk_refuses_events_and_goes_on(run: Run) -> None:
     sa.event.listen(served.server.store.engine, "connect", limit)
     served.server.store.engine.dispose()
     events = [
-        {"event_id": f"e{number}", "user_id": "u1", "item_id": "x" * 900, "kind": "click"} for number in range(900)
+        {"event_id": f"e{number}", "user_id": "u1", "item_id": "x" * 450, "kind": "click"} for number in range(900)
     ]
     answer = served.http.post("/v1/events", json={"events": events})
     assert (answer.status_code, "full" in answer.text) == (503, True)
