@@ -72,15 +72,21 @@ def put_items(store: Store, items: Sequence[Mapping[str, Any]], put_at: int | No
 
 
 def remove_item(store: Store, item_id: str, at: int) -> bool:
-    """Take an item off offer from `at` on, in microseconds since 1970; whether there was one on offer.
+    """Take an item off offer from `at` on, in microseconds since 1970; whether it was not yet.
+
+    One that the store does not have may be in a model's index: it is stored as removed.
 
     Raises:
         StoreAway: The database cannot be reached or written.
     """
+    dialect: Any = sqlite if store.is_sqlite else postgresql
     with store.writing() as connection:
-        changed = store.count(connection, "items")
-        removing = ITEMS.update().where(ITEMS.c.item_id == item_id, ITEMS.c.removed_at.is_(None))
-        return connection.execute(removing.values(removed_at=at, changed=changed)).rowcount > 0
+        values = {"removed_at": at, "changed": store.count(connection, "items")}
+        removing = dialect.insert(ITEMS).values(item_id=item_id, **values)
+        removing = removing.on_conflict_do_update(
+            index_elements=[ITEMS.c.item_id], set_=values, where=ITEMS.c.removed_at.is_(None)
+        )
+        return connection.execute(removing.returning(ITEMS.c.item_id)).first() is not None
 
 
 def changed_items(store: Store, since: int) -> list[ItemFacts]:

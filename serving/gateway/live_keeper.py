@@ -9,9 +9,11 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from serving.client import ClientError
+import numpy as np
+
+from serving.client import BadCall, ClientError
 from serving.events import Store, StoreAway
-from serving.events.items import ItemFacts, read_contents
+from serving.events.items import ItemContent, ItemFacts, read_contents
 from serving.gateway.catalogue import Catalogue
 from serving.gateway.live_items import LiveItems
 from serving.gateway.model import Model, Version
@@ -156,14 +158,23 @@ class LiveKeeper:
         loop = asyncio.get_running_loop()
         for start in range(0, len(item_ids), _EMBEDDED):
             some = list(item_ids[start : start + _EMBEDDED])
+            # Before the contents: a vector is never of an older form than its facts say.
+            facts = {item_id: self._catalogue.items[item_id] for item_id in some}
             contents = await loop.run_in_executor(self._threads, read_contents, self._store, some)
-            if not contents:
-                continue
-            vectors = await self._model.embed_items(version.number, contents)
-            for content, vector in zip(contents, vectors, strict=True):
-                facts = self._catalogue.items.get(content.item_id)
-                # Of an item that changed meanwhile the vector may be older: it waits again by then.
-                if facts is not None and not facts.removed_at:
-                    live.put(facts, vector)
+            for content, vector in await self._vectors(version, contents):
+                if not self._catalogue.items[content.item_id].removed_at:
+                    live.put(facts[content.item_id], vector)
             async with self._news:
                 self._news.notify_all()
+
+    async def _vectors(self, version: Version, contents: Sequence[ItemContent]) -> list[tuple[ItemContent, np.ndarray]]:
+        """Items with their vectors; what the model refuses, such as a broken image, is left out."""
+        if not contents:
+            return []
+        try:
+            return list(zip(contents, await self._model.embed_items(version.number, contents), strict=True))
+        except BadCall as error:
+            if len(contents) > 1:
+                return [pair for each in contents for pair in await self._vectors(version, [each])]
+            _log.warning("1 item cannot be embedded by version %d (%s).", version.number, error.code)
+            return []
