@@ -82,10 +82,16 @@ class Store:
             return {row.name: row.value for row in connection.execute(sa.select(COUNTERS))}
 
     def forget_old_pages(self) -> None:
-        """Empty SQLite's log, which still holds what was deleted. PostgreSQL sees to that by itself."""
+        """Empty SQLite's log, which still holds what was deleted. PostgreSQL sees to that by itself.
+
+        Raises:
+            StoreAway: Somebody still reads it.
+        """
         if self.is_sqlite:
             with self.reading() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                busy, _, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+            if busy:
+                raise StoreAway("What was deleted is still in the store's log, which is being read: ask again.")
 
     def close(self) -> None:
         self.engine.dispose()
@@ -128,7 +134,9 @@ def _engine(where: Path | str, create: bool) -> sa.Engine:
         if url.drivername == "postgresql+psycopg":
             timeouts = {"connect_timeout": "3", "tcp_user_timeout": "5000", "keepalives_idle": "10"}
             url = url.update_query_dict({name: value for name, value in timeouts.items() if name not in url.query})
-            return sa.create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=8, pool_timeout=3)
+            return sa.create_engine(
+                url, pool_pre_ping=True, pool_size=8, max_overflow=8, pool_timeout=3, hide_parameters=True
+            )
         raise BadStore(f"A store is a folder or a postgresql:// URL, not {url.drivername}://.")
     path = Path(text)
     if not create and not (path / FILE).is_file():
@@ -138,7 +146,9 @@ def _engine(where: Path | str, create: bool) -> sa.Engine:
     except OSError as error:
         raise BadStore(f"{path} cannot be made a store: {error.strerror}.") from None
     url = sa.URL.create("sqlite", database=str(path / FILE))
-    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, pool_size=8, max_overflow=8)
+    arguments = {"timeout": _BUSY_SECONDS}
+    # Errors are logged, and what is written holds users' ids.
+    engine = sa.create_engine(url, connect_args=arguments, pool_size=8, max_overflow=8, hide_parameters=True)
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine

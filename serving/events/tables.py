@@ -63,7 +63,9 @@ SLATES = Table(
     Column("fallback", Text),
     Column("language", Text),
     Column("device", Text),
-    # A JSON list of [item_id, score, position, propensity, reason].
+    # A JSON list of [item_id, score, position, propensity, reason]. The propensity is the probability with which the
+    # item was shown at that place. The gateway draws nothing at random, neither from the model nor as a fallback, so
+    # that it writes 1.0; what another policy would have shown instead cannot be estimated from such slates.
     Column("items", Text, nullable=False),
     Index("ix_slates_user", "user_id"),
 )

@@ -83,15 +83,33 @@ def state_of(rows: Sequence[Any], *, history: int, positive_rating: float | None
 def erase(store: Store, user_id: str) -> int:
     """Delete a user's events and slates for good, and return how many rows that were.
 
-    Other replicas see that there was an erasure, not whose.
+    Other replicas see that there was an erasure, not whose. What they took before, they may write after it: see
+    `erase_late`.
 
     Raises:
-        StoreAway: The database cannot be reached or written; nothing was deleted.
+        StoreAway: The database cannot be reached or written, or SQLite's log cannot be emptied: do it again.
     """
     with store.writing() as connection:
         rows = sum(
             connection.execute(table.delete().where(table.c.user_id == user_id)).rowcount for table in (EVENTS, SLATES)
         )
         store.count(connection, "erasures")
+    store.forget_old_pages()
+    return rows
+
+
+def erase_late(store: Store, user_id: str, at: int) -> int:
+    """Delete what was written of a user after their erasure `at` (microseconds since 1970), but is of before it.
+
+    These are events of that time, and all slates: until a replica knows of the erasure, it makes them of what it
+    remembers. Events of somebody who came back stay.
+
+    Raises:
+        StoreAway: As for `erase`.
+    """
+    events = EVENTS.delete().where(EVENTS.c.user_id == user_id, EVENTS.c.at <= at)
+    slates = SLATES.delete().where(SLATES.c.user_id == user_id)
+    with store.writing() as connection:
+        rows = sum(connection.execute(each).rowcount for each in (events, slates))
     store.forget_old_pages()
     return rows

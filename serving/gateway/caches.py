@@ -7,6 +7,7 @@ database while that happens, a writer hands back the generation it read, and wha
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import struct
 import time
@@ -18,6 +19,7 @@ from serving.gateway.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 _FIELDS_KEPT = 16  # of one user: a state, a vector, answers of several placements
+_DELIVERED = 500  # users dropped in one call
 _REST_SECONDS = 2.0  # Redis is left alone after a failure
 
 
@@ -118,12 +120,13 @@ class LocalCache:
 # since it must outlive the entry.
 _WRITE = """
 if (redis.call('GET', KEYS[2]) or '0') ~= ARGV[1] then return 0 end
+if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[5]) then redis.call('DEL', KEYS[1]) end
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
 return 1
 """
-_GENERATION_SECONDS = 60  # longer than any request that may be under way
-_FORGOTTEN_SECONDS = 2
+_GENERATION_SECONDS = 60
+_FORGOTTEN_SECONDS = 6  # longer than an answer may be under way
 
 
 class RedisCache:
@@ -132,9 +135,10 @@ class RedisCache:
     Args:
         url: `redis://host:port/number`.
         seconds: After which Redis counts as away.
+        longest: Seconds that anything is kept.
     """
 
-    def __init__(self, url: str, metrics: Metrics, seconds: float) -> None:
+    def __init__(self, url: str, metrics: Metrics, seconds: float, *, longest: float) -> None:
         from redis.asyncio import Redis
         from redis.exceptions import RedisError
 
@@ -143,16 +147,18 @@ class RedisCache:
         self._errors = (RedisError, OSError, TimeoutError)
         self._metrics = metrics
         self._away_until = 0.0
-        self._undelivered: dict[str, None] = {}  # users to drop when Redis is back
+        self._longest = longest + _FORGOTTEN_SECONDS
+        self._undelivered: dict[str, float] = {}  # users to drop when Redis is back, and since when, the oldest first
 
     async def read(self, user_id: str) -> Entry:
         key = _key(user_id)
 
         async def ask() -> Entry:
             pipe = self._redis.pipeline(transaction=False)
-            pipe.hgetall(f"belfry:u:{key}")
+            # In this order: of a user who is dropped in between nothing is found, or nothing can be written.
             pipe.get(f"belfry:g:{key}")
-            kept, generation = await pipe.execute()
+            pipe.hgetall(f"belfry:u:{key}")
+            generation, kept = await pipe.execute()
             now = time.time()
             fields = {name.decode(): value[8:] for name, value in kept.items() if _until(value) > now}
             return Entry(fields, int(generation or 0))
@@ -165,16 +171,26 @@ class RedisCache:
         key = _key(user_id)
         keys = [f"belfry:u:{key}", f"belfry:g:{key}"]
         stamped = struct.pack("<d", time.time() + seconds) + value
-        await self._try(lambda: self._write(keys=keys, args=[generation, field, stamped, int(seconds * 1000)]), None)
+        values: list[bytes | str | int] = [generation, field, stamped, int(seconds * 1000), _FIELDS_KEPT]
+        await self._try(lambda: self._write(keys=keys, args=values), None)
 
     async def drop(self, user_ids: list[str]) -> None:
         if user_ids and not await self._try(lambda: self._drop(user_ids, _GENERATION_SECONDS), False):
-            self._undelivered |= dict.fromkeys(user_ids)
+            self._drop_later(user_ids)
 
     async def forget(self, user_id: str) -> None:
         """Drop a user; that they were dropped is kept as long as an answer may be under way, under a hash."""
         if not await self._try(lambda: self._drop([user_id], _FORGOTTEN_SECONDS), False):
-            self._undelivered[user_id] = None
+            self._drop_later([user_id])
+
+    def _drop_later(self, user_ids: list[str]) -> None:
+        now = time.monotonic()
+        for user_id in user_ids:
+            self._undelivered.pop(user_id, None)
+            self._undelivered[user_id] = now
+        # What was kept of the others has expired by now.
+        while self._undelivered and now - next(iter(self._undelivered.values())) > self._longest:
+            del self._undelivered[next(iter(self._undelivered))]
 
     async def _drop(self, user_ids: list[str], seconds: int) -> bool:
         pipe = self._redis.pipeline(transaction=True)
@@ -196,9 +212,9 @@ class RedisCache:
         if time.monotonic() < self._away_until:
             return otherwise
         try:
-            if self._undelivered:
-                # What was dropped while Redis was away comes first.
-                late = list(self._undelivered)
+            while self._undelivered:
+                # What was dropped while Redis was away comes first; in parts, each of which has its time.
+                late = list(itertools.islice(self._undelivered, _DELIVERED))
                 await self._drop(late, _GENERATION_SECONDS)
                 for user_id in late:
                     self._undelivered.pop(user_id, None)

@@ -77,7 +77,9 @@ class Catalogue:
 
     def newest(self, wanted: Wanted, most: int, now: int) -> list[str]:
         """The newest items that a filter lets through, newest first."""
-        found = self._lists.get((wanted, most))
+        # Callers ask for as many as their user has seen, and some: one list is for all of about that number.
+        size = 1 << max(0, most - 1).bit_length()
+        found = self._lists.get((wanted, size))
         if found is None:
             found, ready = [], 0
             for _, item_id in self._by_age[:_SCANNED]:
@@ -85,11 +87,11 @@ class Catalogue:
                     found.append(item_id)
                     # What is published later stays in the list until then.
                     ready += self.on_offer(item_id, now)
-                    if ready >= most:
+                    if ready >= size:
                         break
             if len(self._lists) >= _LISTS_KEPT:
                 self._lists.clear()
-            self._lists[wanted, most] = found
+            self._lists[wanted, size] = found
         return [item_id for item_id in found if self.on_offer(item_id, now)][:most]
 
     def set_trending(self, item_ids: Sequence[str]) -> None:

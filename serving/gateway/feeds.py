@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection
@@ -26,16 +27,15 @@ class Ask(NamedTuple):
     device: str
     time_seconds: int
 
-    @property
-    def now(self) -> int:
-        """The end of the request's second, in microseconds: what happened in it has happened."""
-        return self.time_seconds * 1_000_000 + 999_999
+    def key(self, *source: str | int) -> str:
+        """What must be the same for an answer to be the same, but for the user and the time; hashed, as it may be long.
 
-    def key(self, version: int, catalogue: int) -> str:
-        """What must be the same for an answer to be the same, but for the user and the time."""
+        Args:
+            source: What answers: the model, its version, the variant, the state of the catalogue.
+        """
         wanted = [sorted(each) for each in self.wanted]
         rest = [self.placement, self.k, wanted, sorted(self.exclude), self.language, self.device]
-        return "answer:" + orjson.dumps([version, catalogue, *rest]).decode()
+        return "answer:" + hashlib.blake2b(orjson.dumps([source, *rest]), digest_size=16).hexdigest()
 
 
 class Shown(NamedTuple):
@@ -92,12 +92,14 @@ class StaleFeeds:
         self._most, self._seconds = most, seconds
         self._clock = clock
         self._feeds: OrderedDict[str, dict[tuple[str, Wanted], tuple[float, Feed]]] = OrderedDict()
+        self.epoch = 0  # moves on with each erasure
 
     def __len__(self) -> int:
         return len(self._feeds)
 
-    def keep(self, ask: Ask, feed: Feed) -> None:
-        if not self._most or not self._seconds:
+    def keep(self, ask: Ask, feed: Feed, epoch: int) -> None:
+        """Keep an answer, unless somebody was erased since it was begun, at `epoch`: it may have been this user."""
+        if not self._most or not self._seconds or epoch != self.epoch:
             return
         kept = self._feeds.setdefault(ask.user_id, {})
         self._feeds.move_to_end(ask.user_id)
@@ -119,7 +121,9 @@ class StaleFeeds:
             self._feeds[user_id][key] = until, feed._replace(items=items)
 
     def forget(self, user_id: str) -> None:
+        self.epoch += 1
         self._feeds.pop(user_id, None)
 
     def clear(self) -> None:
+        self.epoch += 1
         self._feeds.clear()

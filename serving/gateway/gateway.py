@@ -16,7 +16,7 @@ from serving.client import AsyncClient
 from serving.events import EventLog, SlateLog, Store, StoreAway, StoreBusy
 from serving.events.items import changed_items, put_items, remove_item, trending
 from serving.events.keys import KeyRing, list_keys
-from serving.events.users import erase
+from serving.events.users import erase, erase_late
 from serving.gateway.caches import LocalCache, RedisCache, UserCache
 from serving.gateway.catalogue import Catalogue
 from serving.gateway.feeds import Ask, Feed
@@ -29,10 +29,13 @@ from serving.gateway.settings import Settings
 from serving.gateway.users import Users
 
 _log = logging.getLogger(__name__)
-_READERS = 4
+_READERS = 4  # of users' states, for requests
+_OTHERS = 4  # for what may take longer: erasures, writes, and reading what changed
 _CALL_SECONDS = 1.0
 _TREND_ITEMS = 2_000
-_ERASED_SECONDS = 10.0  # longer than an answer may be under way
+# Until an erasure is gone over again: longer than an answer may be under way, and than replicas take to hear of it.
+_ERASED_SECONDS = 10.0
+_SWEEP_SECONDS = 1.0
 _LIVE_SECONDS = 0.8  # what a PUT waits for its item to be live
 
 
@@ -52,7 +55,8 @@ class Gateway:
         self.synced = False
         self.failure: Exception | None = None  # why it did not start
         self.guard: Guard | None = None
-        self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="store")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="states")
+        self._threads = ThreadPoolExecutor(_OTHERS, thread_name_prefix="store")
         self.events = EventLog(store, most_waiting=settings.events_waiting)
         self._slates = SlateLog(store, most_waiting=settings.slates_waiting)
         self._client = AsyncClient(model_server, retry=False)
@@ -66,15 +70,20 @@ class Gateway:
         )
         redis = settings.redis_url
         self._cache: UserCache = (
-            RedisCache(redis.get_secret_value(), self.metrics, settings.redis_ms / 1000)
+            RedisCache(
+                redis.get_secret_value(),
+                self.metrics,
+                settings.redis_ms / 1000,
+                longest=max(settings.state_seconds, settings.answer_seconds),
+            )
             if redis
             else LocalCache(settings.cached_users)
         )
-        users = Users(store, self._cache, settings, self.metrics, self._threads)
+        users = Users(store, self._cache, settings, self.metrics, self._readers)
         self.recommender = Recommender(self.model, self.catalogue, users, self._cache, settings, self.metrics)
         self.live = LiveKeeper(store, self.catalogue, self.model, self.recommender, settings, self._threads)
-        self._erased: dict[str, float] = {}
-        self._counters: Mapping[str, int] = {}
+        self._erased: dict[str, tuple[float, int]] = {}  # until when, and when by the store's clock
+        self._counters: dict[str, int] = {}
         self._syncing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -96,6 +105,7 @@ class Gateway:
         self._tasks = [
             asyncio.create_task(self._repeat(self.sync, self.settings.sync_seconds)),
             asyncio.create_task(self._repeat(self._find_trend, self.settings.trend_seconds)),
+            asyncio.create_task(self._repeat(self._finish_erasures, _SWEEP_SECONDS)),
             asyncio.create_task(self.live.run()),
         ]
 
@@ -109,10 +119,15 @@ class Gateway:
         seconds = float(self.settings.drain_seconds)
         for log in (self.events, self._slates):
             await asyncio.to_thread(log.close, seconds)
+        try:
+            await self._finish_erasures(time.monotonic() + 2 * _ERASED_SECONDS)
+        except StoreAway as error:
+            _log.warning("What other replicas wrote late of erased users was not looked for: %s", error)
         await self._client.close()
         await self._cache.close()
         # Whoever reads has a connection in hand, which the store is to close.
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        for threads in (self._readers, self._threads):
+            await asyncio.to_thread(threads.shutdown, cancel_futures=True)
 
     async def _repeat(self, work: Any, seconds: float) -> None:
         while True:
@@ -134,13 +149,7 @@ class Gateway:
         async with self._syncing:
             found = await self._in_thread(self.store.counters)
             before = self._counters
-            if found["items"] > self.catalogue.changed:
-                changes = await self._in_thread(changed_items, self.store, self.catalogue.changed)
-                self.catalogue.apply(changes)
-                # A change of no row, such as a removal of nothing, counts too.
-                self.catalogue.changed = max(self.catalogue.changed, found["items"])
-                if before:
-                    self.live.changed(changes)
+            # First what protects somebody: a catalogue may take long to read, or fail.
             if found["keys"] != before.get("keys") and self.guard is not None:
                 self.guard.keys = KeyRing(await self._in_thread(list_keys, self.store))
             if before and found["erasures"] != before["erasures"]:
@@ -148,6 +157,13 @@ class Gateway:
                 await self._cache.clear()
                 self.recommender.stale.clear()
             self._counters = found
+            if found["items"] > self.catalogue.changed:
+                changes = await self._in_thread(changed_items, self.store, self.catalogue.changed)
+                self.catalogue.apply(changes)
+                # A change of no row, such as a removal of nothing, counts too.
+                self.catalogue.changed = max(self.catalogue.changed, found["items"])
+                if before:
+                    self.live.changed(changes)
 
     async def _find_trend(self) -> None:
         since = time.time_ns() // 1000 - int(self.settings.trending_hours * 3_600_000_000)
@@ -182,7 +198,7 @@ class Gateway:
         slate = {
             "request_id": request_id,
             "user_id": ask.user_id,
-            "at": ask.time_seconds * 1_000_000,
+            "at": time.time_ns() // 1000,
             "placement": ask.placement,
             "model": self.settings.model,
             "version": feed.version,
@@ -190,7 +206,7 @@ class Gateway:
             "fallback": feed.fallback,
             "language": ask.language,
             "device": ask.device or None,
-            # Nothing is drawn at random: what is shown at a place is shown there with probability 1.
+            # Each item with its propensity, 1: see `serving.events.tables.SLATES`.
             "items": orjson.dumps(
                 [[each.item_id, each.score, place, 1.0, each.reason] for place, each in enumerate(feed.items)]
             ).decode(),
@@ -229,18 +245,28 @@ class Gateway:
         """Erase a user; how many rows there were.
 
         Raises:
-            StoreAway, StoreBusy: Nothing was erased, or not all: ask again.
+            StoreAway, StoreBusy: Nothing was erased but what is cached, or not all: ask again.
         """
-        now = time.monotonic()
-        self._erased = {each: until for each, until in self._erased.items() if until > now}
-        self._erased[user_id] = now + _ERASED_SECONDS  # an answer under way leaves no slate behind
+        # An answer under way leaves no slate behind.
+        self._erased[user_id] = time.monotonic() + _ERASED_SECONDS, time.time_ns() // 1000
         # What was taken before is written before, and then erased.
         await asyncio.wrap_future(self.events.append([]))
         await asyncio.wrap_future(self._slates.flush())
-        rows = int(await self._in_thread(erase, self.store, user_id))
-        await self._cache.forget(user_id)
-        self.recommender.stale.forget(user_id)
-        return rows
+        try:
+            return int(await self._in_thread(erase, self.store, user_id))
+        finally:
+            await self._cache.forget(user_id)
+            self.recommender.stale.forget(user_id)
+
+    async def _finish_erasures(self, now: float | None = None) -> None:
+        """Go over erasures again, whose time is over at `now`: other replicas may have written meanwhile."""
+        now = time.monotonic() if now is None else now
+        for user_id, (until, at) in list(self._erased.items()):
+            if until <= now:
+                await self._in_thread(erase_late, self.store, user_id, at)
+                # Unless they were erased once more meanwhile.
+                if self._erased.get(user_id) == (until, at):
+                    del self._erased[user_id]
 
     def ready(self) -> bool:
         """Whether requests may come: even without a model there are fallbacks."""

@@ -67,7 +67,7 @@ class Recommender:
         """What is recommended to somebody who has read this item and nothing else."""
         item = self._catalogue.items.get(item_id)
         query = Query([item_id], [0.0], [0.0], [0.0], item.language if item else "", "", int(time.time()))
-        now = time.time_ns() // 1000
+        now = _now()
         version = self._model.version
         try:
             if version is not None and not version.takes_live and self.live is not None and item_id in self.live:
@@ -85,9 +85,10 @@ class Recommender:
             return Feed(items[:k], None, "newest")
 
     async def _personal(self, ask: Ask, known: Known) -> Feed:
+        epoch = self.stale.epoch
         entry = await self._cache.read(ask.user_id)
         version = self._model.version.number if self._model.version else 0
-        key = ask.key(version, self._catalogue.changed)
+        key = ask.key(self._model.name, version, self._settings.variant, self._catalogue.changed)
         if self._settings.answer_seconds:
             kept = entry.fields.get(key)
             self._metrics.looked_up("answer", kept is not None)
@@ -97,7 +98,7 @@ class Recommender:
         known.learn(ask, state, self._catalogue)
         query = self._query(ask, known)
         found = await self._retrieve(ask.user_id, entry, query)
-        now = ask.now
+        now = _now()
         scored = []
         for item_id, score in zip(found.ids, found.scores, strict=True):
             if item_id not in known.hidden and self._passes(item_id, ask.wanted, now):
@@ -116,7 +117,7 @@ class Recommender:
         if self._settings.answer_seconds:
             # What became of a new version or catalogue meanwhile is not of this key.
             await self._cache.write(ask.user_id, entry.generation, key, feed.dump(), self._settings.answer_seconds)
-        self.stale.keep(ask, feed)
+        self.stale.keep(ask, feed, epoch)
         return feed
 
     def _query(self, ask: Ask, known: Known) -> Query:
@@ -148,7 +149,7 @@ class Recommender:
 
     async def _more(self, ask: Ask, known: Known, query: Query, chosen: set[str]) -> list[tuple[str, float]]:
         """The newest and what trends inside the filter, in the model's order."""
-        now, most = ask.now, max(_FILL, ask.k) + len(chosen) + len(known.hidden)
+        now, most = _now(), max(_FILL, ask.k) + len(chosen) + len(known.hidden)
         there = [
             *self._catalogue.trending(ask.wanted, most, now),
             *self._catalogue.newest(ask.wanted, most, now),
@@ -168,7 +169,7 @@ class Recommender:
         return reasons.reason(self._catalogue, item_id, known.read, now=now, new_hours=hours, otherwise=otherwise)
 
     def _fallback(self, ask: Ask, known: Known) -> Feed:
-        now = ask.now
+        now = _now()
         stale = self.stale.find(ask)
         self._metrics.looked_up("stale", stale is not None)
         if stale is not None:
@@ -194,6 +195,11 @@ class Recommender:
             Shown(each, 0.0, self._reason(each, known, now, otherwise.get(each, reasons.NEWEST))) for each in chosen
         ]
         return Feed(items, None, "trending" if trending else "newest")
+
+
+def _now() -> int:
+    """What is on offer is so by the server's clock: a request's own time is for the model alone."""
+    return time.time_ns() // 1000
 
 
 def _merged(found: Retrieved, query: Query, live: LiveItems, user: np.ndarray, two_stages: bool) -> Retrieved:

@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(20, ge=0)
 
     # Answers
-    deadline_ms: float = Field(100.0, gt=0, description="after which a fallback answers")
+    deadline_ms: float = Field(100.0, gt=0, le=5_000, description="after which a fallback answers")
     history: int = Field(50, ge=1, le=1_000, description="events of a user that the model is told")
     seen: int = Field(200, ge=1, le=10_000, description="events looked back at for what is not shown again")
     positive_rating: float | None = Field(None, description="ratings below it are not history")

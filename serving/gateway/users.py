@@ -25,6 +25,8 @@ class Users:
     ) -> None:
         self._cache, self._settings, self._metrics = cache, settings, metrics
         self._threads = threads
+        # What another gateway keeps in the same Redis may be made otherwise.
+        self._field = f"state:{settings.history}:{settings.seen}:{settings.positive_rating}"
         self._read = partial(
             read_state,
             store,
@@ -39,14 +41,14 @@ class Users:
         Raises:
             StoreAway: It is not cached, and the database cannot be reached.
         """
-        kept = entry.fields.get("state")
+        kept = entry.fields.get(self._field)
         self._metrics.looked_up("state", kept is not None)
         if kept is not None:
             return UserState(*orjson.loads(kept))
         state = await asyncio.get_running_loop().run_in_executor(self._threads, self._read, user_id)
         if self._settings.state_seconds:
             value = orjson.dumps(tuple(state))
-            await self._cache.write(user_id, entry.generation, "state", value, self._settings.state_seconds)
+            await self._cache.write(user_id, entry.generation, self._field, value, self._settings.state_seconds)
         return state
 
     async def vector(self, user_id: str, entry: Entry, model: Model, query: Query) -> np.ndarray:
@@ -56,7 +58,7 @@ class Users:
             ModelAway: It is not cached, and the model gives no answer.
         """
         version = model.version.number if model.version else 0
-        field = f"vector:{version}:{query.language}:{query.device}"
+        field = f"vector:{model.name}:{version}:{query.language}:{query.device}"
         kept = entry.fields.get(field)
         self._metrics.looked_up("vector", kept is not None)
         if kept is not None:

@@ -172,13 +172,13 @@ def test_stale_feeds_lose_what_was_seen() -> None:
     now = [0.0]
     stale = StaleFeeds(1, 10.0, clock=lambda: now[0])
     ask = Ask("u", 2, "home", Wanted(), (), "", "", 0)
-    stale.keep(ask, Feed([Shown("a", 1.0, ""), Shown("b", 0.5, "")], 1))
+    stale.keep(ask, Feed([Shown("a", 1.0, ""), Shown("b", 0.5, "")], 1), stale.epoch)
     stale.saw("u", {"a"})
     kept = stale.find(ask)
     assert kept is not None
     assert [each.item_id for each in kept.items] == ["b"]
     assert stale.find(ask._replace(placement="other")) is None
-    stale.keep(ask._replace(user_id="v"), kept)
+    stale.keep(ask._replace(user_id="v"), kept, stale.epoch)
     assert stale.find(ask) is None
     now[0] = 11.0
     assert stale.find(ask._replace(user_id="v")) is None
