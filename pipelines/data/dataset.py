@@ -1,4 +1,4 @@
-"""A dataset is a folder: items.parquet, events.parquet, optional users.parquet, dataset.json."""
+"""A dataset is a folder: items.parquet, events.parquet, optional users.parquet and slates.parquet, dataset.json."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipelines.data import schema
 from pipelines.errors import BadInput
 
 INFO = "dataset.json"
-_FILES = (INFO, "items.parquet", "events.parquet", "users.parquet", "truth.parquet")
+_FILES = (INFO, "items.parquet", "events.parquet", "users.parquet", "slates.parquet", "truth.parquet")
 
 
 class DatasetInfo(BaseModel):
@@ -82,7 +82,15 @@ class Dataset:
         _check(dataset.events, schema.EVENTS)
         if dataset.users:
             _check(dataset.users, schema.USERS)
+        if dataset.slates:
+            _check(dataset.slates, schema.SLATES)
         return dataset
+
+    @property
+    def slates(self) -> Path | None:
+        """What answered each request, where a gateway did. Nothing is trained on it; it tells impressions apart."""
+        path = self.folder / "slates.parquet"
+        return path if path.exists() else None
 
     def fingerprint(self) -> str:
         """A short name for the exact content of the tables."""
@@ -95,7 +103,7 @@ class Dataset:
         Raises:
             BadInput: One of them is broken.
         """
-        for path in filter(None, (self.items, self.events, self.users)):
+        for path in filter(None, (self.items, self.events, self.users, self.slates)):
             try:
                 with pq.ParquetFile(path) as file:
                     for _ in file.iter_batches():

@@ -56,6 +56,19 @@ EVENTS = pa.schema(
 # Columns that a folder may lack because it is older than they are; they are read as null.
 ADDED_LATER = frozenset({"device"})
 
+# What answered a request, where a gateway did: the events with its request_id are impressions of it and what followed.
+SLATES = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("at", TIMESTAMP, nullable=False),
+        pa.field("placement", pa.string(), nullable=False),
+        pa.field("model", pa.string()),
+        pa.field("version", pa.int64()),
+        pa.field("variant", pa.string()),
+        pa.field("fallback", pa.string()),  # what stood in for the model; null where the model answered
+    ]
+)
+
 USERS = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),

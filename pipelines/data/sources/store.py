@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -36,7 +37,10 @@ def import_store(
 
     A slate says what was recommended, not what was seen: where the application has sent `impression` events of a
     request, they stand for the slate. A slate's impressions carry its request_id, position, variant, device and the
-    propensity with which each was shown there.
+    propensity with which each was shown there: 1.0, since the gateway draws nothing at random.
+
+    `slates.parquet` says of each request_id which model, version, variant or fallback answered it, so that impressions
+    of one can be told from those of another.
 
     Args:
         where: A store's folder or URL.
@@ -56,6 +60,7 @@ def import_store(
             drops = {_REPORTED: raw.reported.fill_null(False)}
             events = clean.events(job.engine, raw, job.report, now, drops=drops)
             clean.note_unknown(job.engine, events, items, job.report, "item is not in the store")
+            _write_slates(store, job.draft / "slates.parquet")
             job.finish(items=items, events=events, name=name or destination.resolve().name, source="a serving store")
             return job.report
     except StoreError as error:
@@ -81,6 +86,17 @@ def _slates(store: Store) -> Rows:
                 event_id = f"{slate['request_id']}/{position}"
                 shown = {"event_id": event_id, "item_id": item_id, "position": position, "propensity": propensity}
                 yield shared | shown | {"kind": "impression"}
+
+
+def _write_slates(store: Store, path: Path) -> None:
+    """Which model or fallback answered each request; no file where there is none."""
+    with contextlib.ExitStack() as opened:
+        writer = None
+        for page in pages(store, SLATES):
+            if writer is None:
+                writer = opened.enter_context(pq.ParquetWriter(path, schema.SLATES, compression="zstd"))
+            arrays = [_array([row[field.name] for row in page], field.type) for field in schema.SLATES]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema.SLATES))
 
 
 def _with_slates(job: Import, store: Store) -> ir.Table:

@@ -13,8 +13,10 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.sources.store import import_store
 from pipelines.errors import BadInput
 from pipelines.fill_store import fill_store
+from pipelines.recipe import Recipe
+from pipelines.train import train
 from serving.events import EventLog, SlateLog, Store
-from serving.events.items import put_items
+from serving.events.items import put_items, remove_item
 
 
 def test_a_dataset_comes_back_as_it_was(dataset_folder: Path, tmp_path: Path) -> None:
@@ -60,6 +62,40 @@ def test_slates_become_impressions(tmp_path: Path) -> None:
     shown = found["r1/1"]
     assert (shown["item_id"], shown["position"], shown["propensity"]) == ("b", 1, 0.25)
     assert (shown["variant"], shown["device"], shown["kind"]) == ("control", "tablet", "impression")
+
+
+def test_what_was_served_trains_and_says_who_answered(
+    dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    """Slates of two variants and of a fallback, and an item that was taken off offer without ever being stored."""
+    fill_store(Dataset.open(dataset_folder), tmp_path / "store")
+    answers: dict[str, tuple[str, int | None, str | None]] = {
+        "r-blue": ("blue", 3, None),
+        "r-green": ("green", 4, None),
+        "r-late": ("blue", None, "trending"),
+    }
+    with Store(tmp_path / "store") as store:
+        remove_item(store, "unheard of", 1)
+        slates = SlateLog(store)
+        for place, (request, (variant, version, fallback)) in enumerate(answers.items()):
+            slate = {"request_id": request, "user_id": "u1", "at": 1_740_000_000_000_000 + place, "placement": "home"}
+            slate |= {"model": "feed", "version": version, "variant": variant, "fallback": fallback}
+            items = [[f"i{number:02}", 1.0, number, 1.0, ""] for number in range(4)]
+            slates.append(slate | {"items": orjson.dumps(items).decode()}).result(10)
+        slates.close()
+    report = import_store(tmp_path / "store", tmp_path / "data")
+    assert report.tables["slates"].kept == 12
+    back = Dataset.open(tmp_path / "data")
+    assert back.slates is not None
+    told = {row["request_id"]: row for row in pq.read_table(back.slates).to_pylist()}
+    assert {key: (row["variant"], row["version"], row["fallback"]) for key, row in told.items()} == answers
+    shown = {row["request_id"] for row in pq.read_table(back.events).to_pylist() if row["event_id"].startswith("r-")}
+    assert shown == told.keys()
+    import_store(tmp_path / "store", tmp_path / "data")  # in its own place
+
+    recipe = Recipe.model_validate(small_recipe | {"training": small_recipe["training"] | {"epochs": 1}})
+    train(recipe, back, tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.json").exists()
 
 
 def test_no_store_and_an_empty_one_are_refused(tmp_path: Path) -> None:
