@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import secrets
 import time
 from collections.abc import Iterable
@@ -38,13 +39,15 @@ def create_key(store: Store, name: str, scopes: Iterable[str], rate: float | Non
         rate: Requests a second; None for the server's own limit.
 
     Raises:
-        BadStore: A scope is not known, or there is none.
+        BadStore: A scope is not known, or there is none, or the rate is no number above 0.
         StoreAway: The database cannot be reached or written.
     """
     chosen = frozenset(scopes)
     unknown = sorted(chosen - set(SCOPES))
     if unknown or not chosen:
         raise BadStore(f"{unknown[0] if unknown else 'No scope'} is no scope of a key: {', '.join(SCOPES)}.")
+    if rate is not None and not 0 < rate < math.inf:
+        raise BadStore(f"A key's rate is a number of requests a second above 0, not {rate}.")
     # Hexadecimal, not base64: the parts are told apart by an underscore.
     key_id, secret = secrets.token_hex(6), secrets.token_hex(32)
     row = {"key_id": key_id, "name": name, "hash": _hash(secret), "scopes": " ".join(sorted(chosen)), "rate": rate}

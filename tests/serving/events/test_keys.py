@@ -46,6 +46,12 @@ def test_a_key_is_not_in_the_store(tmp_path: Path) -> None:
     assert not [file.name for file in tmp_path.iterdir() if bits.encode() in file.read_bytes()]
 
 
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_rate_that_would_be_no_limit_is_refused(tmp_path: Path, rate: float) -> None:
+    with Store(tmp_path) as store, pytest.raises(BadStore, match="above 0"):
+        create_key(store, "app", ["events"], rate)
+
+
 def test_an_unknown_scope_is_refused(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         for scopes in (["recommend", "everything"], []):
