@@ -23,6 +23,7 @@ _ITEMS, _EVENTS = 1_000, 20_000
 def fill_store(dataset: Dataset, where: Path | str) -> dict[str, int]:
     """Put a dataset's items and append its events; events that the store has already are passed over.
 
+    Items that the API has put or removed stay as they are: a dataset may be older than that.
     Users' own columns (language, segment) are not stored: a request says its language.
 
     Returns:

@@ -29,6 +29,11 @@ class ItemFacts(NamedTuple):
     put_at: int
     changed: int
 
+    @property
+    def since(self) -> int:
+        """When it was published, or else put."""
+        return self.published_at or self.put_at
+
 
 class ItemContent(NamedTuple):
     """What a model reads of an item; what is not known is empty."""
@@ -46,7 +51,8 @@ def put_items(store: Store, items: Sequence[Mapping[str, Any]], put_at: int | No
     """Add or replace items, durably, and return the number of the change. Columns left out are null; `tags` is a list.
 
     Args:
-        put_at: Now, in microseconds since 1970; None for an import.
+        put_at: Now, in microseconds since 1970; None for an import, which leaves as they are the items that were put or
+            removed by the API: it may be older than these.
 
     Raises:
         StoreAway: The database cannot be reached or written; nothing was changed.
@@ -55,7 +61,9 @@ def put_items(store: Store, items: Sequence[Mapping[str, Any]], put_at: int | No
     insert = dialect.insert(ITEMS)
     names = [name for name in _COLUMNS if name != "item_id"]
     insert = insert.on_conflict_do_update(
-        index_elements=[ITEMS.c.item_id], set_={name: insert.excluded[name] for name in names}
+        index_elements=[ITEMS.c.item_id],
+        set_={name: insert.excluded[name] for name in names},
+        where=None if put_at is not None else ITEMS.c.put_at.is_(None) & ITEMS.c.removed_at.is_(None),
     )
     latest = {item["item_id"]: item for item in items}
     with store.writing() as connection:

@@ -76,6 +76,7 @@ def create_app(gateway: Gateway) -> Direct:
         summary="A personalised feed above a model server.",
         version="1",
         lifespan=lifespan,
+        redirect_slashes=False,  # the guard has asked for the scope of the path as it was
         docs_url=None,
         redoc_url=None,
     )

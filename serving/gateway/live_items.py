@@ -56,7 +56,7 @@ class LiveItems:
 
     Args:
         version: Of the model that made the vectors.
-        most: Items kept; the oldest go first.
+        most: Items kept; those published, or else put, longest ago go first.
     """
 
     def __init__(self, version: int, most: int) -> None:
@@ -82,7 +82,7 @@ class LiveItems:
         self._items[facts.item_id] = facts, vector
         self._all = None
         while len(self._items) > self._most:
-            oldest = min(self._items, key=lambda each: self._items[each][0].published_at)
+            oldest = min(self._items, key=lambda each: self._items[each][0].since)
             del self._items[oldest]
 
     def remove(self, item_id: str) -> None:

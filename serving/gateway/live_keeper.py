@@ -121,7 +121,7 @@ class LiveKeeper:
         if not self._most:
             return []
         items = [item for item in self._catalogue.items.values() if not item.removed_at]
-        items.sort(key=lambda item: -item.published_at)
+        items.sort(key=lambda item: -item.since)
         recent = time.time_ns() // 1000 - _RECENT_MICROSECONDS
         found = []
         for start in range(0, len(items), _PROBED):
@@ -143,7 +143,8 @@ class LiveKeeper:
             numbers = {item_id: self._waiting.pop(item_id) for item_id in some}
             try:
                 recent = time.time_ns() // 1000 - _RECENT_MICROSECONDS
-                items = [item for item_id in some if (item := self._catalogue.items.get(item_id)) is not None]
+                items = [self._catalogue.items[item_id] for item_id in some]
+                items = [item for item in items if not item.removed_at]
                 put = [item.item_id for item in items if item.put_at > recent]
                 others = [item.item_id for item in items if item.put_at <= recent]
                 if others:

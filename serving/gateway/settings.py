@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     max_events: int = Field(1_000, ge=1)
     max_k: int = Field(100, ge=1, le=1_000)
     max_under_way: int = Field(512, ge=1, description="requests at once")
-    rate: float = Field(0.0, ge=0, description="requests a second of one key; 0 for no limit")
+    rate: float = Field(0.0, ge=0, description="requests a second of one key to this gateway; 0 for no limit")
     events_waiting: int = Field(20_000, ge=1, description="events in memory, waiting for the disk")
     slates_waiting: int = Field(5_000, ge=1)
     sync_seconds: float = Field(0.5, gt=0, le=60, description="how often to look for what other replicas changed")

@@ -230,6 +230,22 @@ def test_items_are_read_by_what_changed(store: Store) -> None:
     assert (contents["i05"].title, contents["i03"].title, contents["i03"].tags) == ("back", "", ("a", "ü"))
 
 
+def test_an_import_changes_nothing_that_the_api_said(store: Store) -> None:
+    names = ("put", "removed", "other")
+    put_items(store, [{"item_id": name, "title": "old"} for name in names], None)
+    put_items(store, [{"item_id": "put", "title": "new"}], 5)
+    remove_item(store, "removed", 6)
+    put_items(store, [{"item_id": name, "title": "again"} for name in names], None)
+    assert {each.item_id: each.title for each in read_contents(store, names)} == {
+        "put": "new",
+        "removed": "old",
+        "other": "again",
+    }
+    assert {each.item_id: each.removed_at for each in changed_items(store, 0)}["removed"] == 6
+    put_items(store, [{"item_id": "removed", "title": "back"}], 7)
+    assert {each.item_id: each.removed_at for each in changed_items(store, 0)}["removed"] == 0
+
+
 def test_a_reader_of_changes_misses_none(store: Store) -> None:
     """Writers commit side by side; whoever reads on from the last change it saw finds all."""
     done = threading.Event()

@@ -58,6 +58,12 @@ def test_a_timeout_of_ours_is_not_the_clients() -> None:
     assert sent[0]["status"] == 500
 
 
+def test_a_path_with_a_slash_too_many_is_no_other_path(run: Run) -> None:
+    http = run().http
+    for path in ("/v1/events/", "/v1/recommendations/", "//v1/recommendations", "/metrics/", "/v1/items/a/similar/"):
+        assert http.post(path, json={"user_id": "u"}).status_code in (404, 405)
+
+
 @pytest.mark.parametrize("where", ["postgresql"], indirect=True)
 def test_the_longest_id_of_any_letters_can_be_stored(run: Run) -> None:
     """An index of PostgreSQL takes 2,704 bytes; what it refuses would fail all that is written with it."""

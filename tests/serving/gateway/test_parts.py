@@ -202,6 +202,13 @@ def test_live_items_for_a_user_and_in_a_batch() -> None:
     assert inputs["live_published_seconds"][0].tolist() == [1, 4, 3, 2, 0]
 
 
+def test_an_item_without_a_date_is_as_old_as_its_put() -> None:
+    live = LiveItems(1, most=2)
+    for name, published, put in (("a", 50, 50), ("b", 60, 60), ("new", 0, 99)):
+        live.put(facts(name, published, put_at=put), np.zeros(2, np.float32))
+    assert ("new" in live, "a" in live) == (True, False)
+
+
 def test_every_path_needs_a_scope_but_the_service_ones() -> None:
     for path in ("/", "/v1", "/v1/items", "/v1/items/similar", "/v1/users/", "/v1/anything", "/docs"):
         assert route_of("POST", path).scope is not None
