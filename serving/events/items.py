@@ -138,16 +138,24 @@ def read_contents(store: Store, item_ids: Sequence[str]) -> list[ItemContent]:
     return found
 
 
-def trending(store: Store, since: int, most: int, least_users: int = 1) -> list[tuple[str, int]]:
+def trending(
+    store: Store, since: int, most: int, least_users: int = 1, positive_rating: float | None = None
+) -> list[tuple[str, int]]:
     """The items that most users wanted since `since` (microseconds since 1970), with how many users that were.
+
+    Args:
+        positive_rating: Ratings below it are not wanted; None counts every rating.
 
     Raises:
         StoreAway: The database cannot be reached.
     """
     times = sa.func.count(sa.distinct(EVENTS.c.user_id))
+    wanted = EVENTS.c.kind.in_(POSITIVE_KINDS)
+    if positive_rating is not None:
+        wanted &= (EVENTS.c.kind != "rating") | (EVENTS.c.value >= positive_rating)
     query = (
         sa.select(EVENTS.c.item_id, times)
-        .where(EVENTS.c.at > since, EVENTS.c.kind.in_(POSITIVE_KINDS))
+        .where(EVENTS.c.at > since, wanted)
         .group_by(EVENTS.c.item_id)
         .having(times >= least_users)
         .order_by(times.desc(), EVENTS.c.item_id)

@@ -81,7 +81,7 @@ class Known:
 
 
 class StaleFeeds:
-    """The last answer of each user and placement, for when the model is away. In memory alone.
+    """The last answer of each user, placement, filter and language, for when the model is away. In memory alone.
 
     Args:
         most: Answers kept.
@@ -91,7 +91,7 @@ class StaleFeeds:
     def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._seconds = most, seconds
         self._clock = clock
-        self._feeds: OrderedDict[str, dict[tuple[str, Wanted], tuple[float, Feed]]] = OrderedDict()
+        self._feeds: OrderedDict[str, dict[tuple[str, Wanted, str], tuple[float, Feed]]] = OrderedDict()
         self.epoch = 0  # moves on with each erasure
 
     def __len__(self) -> int:
@@ -103,15 +103,17 @@ class StaleFeeds:
             return
         kept = self._feeds.setdefault(ask.user_id, {})
         self._feeds.move_to_end(ask.user_id)
-        kept.pop((ask.placement, ask.wanted), None)
-        kept[ask.placement, ask.wanted] = self._clock() + self._seconds, feed
+        key = (ask.placement, ask.wanted, ask.language)
+        kept.pop(key, None)
+        kept[key] = self._clock() + self._seconds, feed
         if len(kept) > 4:
             del kept[next(iter(kept))]
         if len(self._feeds) > self._most:
             self._feeds.popitem(last=False)
 
     def find(self, ask: Ask) -> Feed | None:
-        until, feed = self._feeds.get(ask.user_id, {}).get((ask.placement, ask.wanted), (0.0, None))
+        key = (ask.placement, ask.wanted, ask.language)
+        until, feed = self._feeds.get(ask.user_id, {}).get(key, (0.0, None))
         return feed if self._clock() < until else None
 
     def saw(self, user_id: str, item_ids: Collection[str]) -> None:

@@ -167,7 +167,10 @@ class Gateway:
 
     async def _find_trend(self) -> None:
         since = time.time_ns() // 1000 - int(self.settings.trending_hours * 3_600_000_000)
-        found = await self._in_thread(trending, self.store, since, _TREND_ITEMS, self.settings.trending_users)
+        settings = self.settings
+        found = await self._in_thread(
+            trending, self.store, since, _TREND_ITEMS, settings.trending_users, settings.positive_rating
+        )
         self.catalogue.set_trending([item_id for item_id, _ in found])
 
     # Requests

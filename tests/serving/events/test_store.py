@@ -277,6 +277,11 @@ def test_what_trends_is_wanted_by_most_users(store: Store, log: EventLog) -> Non
     log.append(sent).result(10)
     assert trending(store, 5_000_000, 10) == [("often", 5), ("one user", 1)]
     assert trending(store, 5_000_000, 10, 2) == [("often", 5)]
+    log.append([event(60 + each, user=f"u{each}", item="bad", kind="rating", value=1.0) for each in range(9)]).result(
+        10
+    )
+    assert trending(store, 5_000_000, 1)[0] == ("bad", 9)
+    assert trending(store, 5_000_000, 1, positive_rating=3.0)[0] == ("often", 5)
 
 
 def test_a_store_synchronises_at_each_commit(tmp_path: Path) -> None:

@@ -178,6 +178,7 @@ def test_stale_feeds_lose_what_was_seen() -> None:
     assert kept is not None
     assert [each.item_id for each in kept.items] == ["b"]
     assert stale.find(ask._replace(placement="other")) is None
+    assert stale.find(ask._replace(language="de")) is None
     stale.keep(ask._replace(user_id="v"), kept, stale.epoch)
     assert stale.find(ask) is None
     now[0] = 11.0
