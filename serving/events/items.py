@@ -150,7 +150,7 @@ def trending(
         StoreAway: The database cannot be reached.
     """
     times = sa.func.count(sa.distinct(EVENTS.c.user_id))
-    wanted = EVENTS.c.kind.in_(POSITIVE_KINDS)
+    wanted: sa.ColumnElement[bool] = EVENTS.c.kind.in_(POSITIVE_KINDS)
     if positive_rating is not None:
         wanted &= (EVENTS.c.kind != "rating") | (EVENTS.c.value >= positive_rating)
     query = (
