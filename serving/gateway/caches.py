@@ -214,10 +214,12 @@ class RedisCache:
         try:
             while self._undelivered:
                 # What was dropped while Redis was away comes first; in parts, each of which has its time.
-                late = list(itertools.islice(self._undelivered, _DELIVERED))
-                await self._drop(late, _GENERATION_SECONDS)
-                for user_id in late:
-                    self._undelivered.pop(user_id, None)
+                late = dict(itertools.islice(self._undelivered.items(), _DELIVERED))
+                await self._drop(list(late), _GENERATION_SECONDS)
+                for user_id, since in late.items():
+                    # One that was to be dropped once more meanwhile stays.
+                    if self._undelivered.get(user_id) == since:
+                        del self._undelivered[user_id]
             return await ask()
         except self._errors as error:
             self._away_until = time.monotonic() + _REST_SECONDS
