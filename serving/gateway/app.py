@@ -44,6 +44,7 @@ _ERRORS = {
     403: "The key has not the scope.",
     404: "There is nothing.",
     413: "The body is too large.",
+    415: "The body is not declared as JSON.",
     422: "The request is wrong, such as an event of a time that is to come; the sentence says what.",
     429: "Too much at once, or of this key in this second. See Retry-After.",
     503: "The store cannot write at the moment: nothing was taken. See Retry-After.",
@@ -54,8 +55,8 @@ def _failures(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": Failure, "description": _ERRORS[code]} for code in codes}
 
 
-_READ = _failures(401, 403, 413, 422, 429)
-_WRITE = _failures(401, 403, 413, 422, 429, 503)
+_READ = _failures(401, 403, 413, 415, 422, 429)
+_WRITE = _failures(401, 403, 413, 415, 422, 429, 503)
 _ONE = _WRITE | _failures(404)
 ItemId = Annotated[Id, Path(description="The item's id, percent-encoded.")]
 

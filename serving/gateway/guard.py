@@ -90,6 +90,9 @@ class Guard:
                 key = self._admit(headers, route.scope)
             most = self._settings.max_body_bytes if route.scope is not None else _OPEN_BODY_BYTES
             body = await _read(receive, most, headers.get(b"content-length"))
+            # Strictly: a page of another site may send any other type to this machine without asking.
+            if body and not headers.get(b"content-type", b"").startswith(b"application/json"):
+                raise Refused(415, "Send the body as JSON, with the header Content-Type: application/json.")
             await self._app(scope, _Replay(body, receive), told)
         except _Gone:
             pass
@@ -145,7 +148,7 @@ class Guard:
             self._buckets.popitem(last=False)
 
 
-_READ = {b"authorization", b"x-api-key", b"x-request-id", b"content-length"}
+_READ = {b"authorization", b"x-api-key", b"x-request-id", b"content-length", b"content-type"}
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 
 

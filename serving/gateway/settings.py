@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serving.listening import is_loopback
 
 
 class Settings(BaseSettings):
@@ -72,7 +73,4 @@ class Settings(BaseSettings):
     @property
     def is_public(self) -> bool:
         """Whether other machines can reach the port."""
-        try:
-            return not ipaddress.ip_address(self.bind).is_loopback
-        except ValueError:
-            return self.bind != "localhost"
+        return not is_loopback(self.bind)

@@ -101,6 +101,8 @@ def test_keys_and_their_scopes(run: Run, where: Path | str, eventually: Any) -> 
     with Store(where) as store:
         made = {scope: create_key(store, scope, [scope]) for scope in SCOPES}
         eventually(lambda: status("recommend", None) == 401)
+        # The gateway may have looked while they were made.
+        eventually(lambda: status(SCOPES[-1], made[SCOPES[-1]][1]) == 200)
         for scope, (_, key) in made.items():
             assert status(scope, key) in (200, 202)
             assert {status(other, key) for other in SCOPES if other != scope} == {403}
@@ -253,3 +255,13 @@ def test_whatever_is_sent_is_answered_or_refused(run: Run) -> None:
             assert answer.json().keys() == {"error"}
 
     check()
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", ""])
+def test_a_body_that_is_not_declared_as_json_is_refused(run: Run, kind: str) -> None:
+    """A page of another site can send these to a gateway on its reader's machine, and JSON it cannot."""
+    served = run()
+    for path in ("/v1/recommendations", "/v1/events", "/v1/items"):
+        answer = served.http.post(path, content=b'{"user_id": "u1"}', headers={"content-type": kind})
+        assert answer.status_code == 415
+        assert "Content-Type: application/json" in answer.json()["error"]

@@ -55,7 +55,7 @@ def test_what_another_replica_writes_late_is_erased_too(
     second.feed("other")
     eventually(lambda: {"karl", "other"} <= users_in(where), 5.0)
     eventually(lambda: users_in(where) == {"other"}, 5.0)
-    assert first.server._server.gateway._erased == {}, "whom it erased is not remembered either"
+    assert first.server.gateway._erased == {}, "whom it erased is not remembered either"
 
 
 def test_a_stop_finishes_an_erasure(run: Run, where: Path | str, eventually: Any) -> None:
