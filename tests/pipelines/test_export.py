@@ -108,8 +108,8 @@ def test_an_export_that_answers_differently_publishes_nothing(
 ) -> None:
     real = pipelines.export.recommender
 
-    def broken(*arguments: object) -> object:
-        module = real(*arguments)  # type: ignore[arg-type]
+    def broken(*arguments: object, **settings: object) -> object:
+        module = real(*arguments, **settings)  # type: ignore[arg-type]
         module.embeddings.assign(module.embeddings * 1.01)
         return module
 
@@ -135,8 +135,8 @@ def test_a_second_stage_that_answers_differently_publishes_nothing(
 ) -> None:
     real = pipelines.export.recommender
 
-    def broken(*arguments: object) -> object:
-        module = real(*arguments)  # type: ignore[arg-type]
+    def broken(*arguments: object, **settings: object) -> object:
+        module = real(*arguments, **settings)  # type: ignore[arg-type]
         module.ranker.appeal.assign(module.ranker.appeal[::-1])
         return module
 
@@ -149,8 +149,8 @@ def test_a_second_stage_that_answers_differently_publishes_nothing(
 def test_infinite_weights_publish_nothing(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = pipelines.export.recommender
 
-    def broken(*arguments: object) -> object:
-        module = real(*arguments)  # type: ignore[arg-type]
+    def broken(*arguments: object, **settings: object) -> object:
+        module = real(*arguments, **settings)  # type: ignore[arg-type]
         module.embeddings.assign(module.embeddings * np.nan)
         return module
 
