@@ -22,7 +22,7 @@ def serve(
     models: Annotated[
         Path | None, typer.Option(help="The folder that holds NAME/VERSION, as `belfry export` writes.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Its name, where there are several.")] = None,
+    model: Annotated[str | None, typer.Option(envvar="BELFRY_MODEL", help="Its name, where there are several.")] = None,
     model_server: Annotated[
         str | None,
         typer.Option(
@@ -32,10 +32,14 @@ def serve(
             help="grpc://host:port or http://host:port of TensorFlow Serving, instead of --models.",
         ),
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the gateway; 0 for any free one.")] = 8080,
+    port: Annotated[
+        int, typer.Option(envvar="BELFRY_PORT", min=0, max=65535, help="Of the gateway; 0 for any free one.")
+    ] = 8080,
     rest_port: Annotated[int, typer.Option("--rest-port", help="Of the model server; -1 for off.")] = 8501,
     grpc_port: Annotated[int, typer.Option("--grpc-port", help="Of the model server; -1 for off.")] = 8500,
-    bind: Annotated[str, typer.Option(help="The gateway's address; the model server stays on loopback.")] = "127.0.0.1",
+    bind: Annotated[
+        str, typer.Option(envvar="BELFRY_BIND", help="The gateway's address; the model server stays on loopback.")
+    ] = "127.0.0.1",
     redis: Annotated[
         str | None, typer.Option(envvar="BELFRY_REDIS_URL", help="redis://host:port, for several gateways.")
     ] = None,

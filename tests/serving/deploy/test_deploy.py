@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import kubernetes_validate
 import pytest
 import yaml
@@ -104,3 +108,30 @@ def test_charts_and_alerts_ask_for_what_is_counted() -> None:
     named = {name for expression in asked for name in re.findall(r"belfry_\w+", expression)}
     assert len(named) > 10
     assert named <= counted
+
+
+def test_a_gateway_starts_from_the_environment_once_it_has_the_first_key(tmp_path: Path) -> None:
+    (container,) = next(spec for name, spec in pods() if name == "first-key.yaml")["containers"]
+    environment = {name: str(value) for name, value in COMPOSE["x-gateway"]["environment"].items()}
+    environment |= {"BELFRY_STORE_URL": str(tmp_path), "BELFRY_MODEL_SERVER": "grpc://127.0.0.1:1", "BELFRY_PORT": "0"}
+    environment.pop("BELFRY_REDIS_URL")
+    command = [sys.executable, "-c", "from pipelines.cli import main; main()"]
+    settings: dict[str, Any] = {"env": os.environ | environment, "text": True, "stdout": subprocess.PIPE}
+    refused = subprocess.run([*command, "serve"], check=False, stderr=subprocess.PIPE, **settings)
+    assert refused.returncode == 2
+    assert "the store has no keys" in refused.stderr
+    key = subprocess.run([*command, *container["args"]], check=True, **settings).stdout.split()[-1]
+    with subprocess.Popen([*command, "serve", "--json"], **settings) as gateway:
+        assert gateway.stdout is not None
+        told = ""
+        while not told.rstrip().endswith("}"):
+            line = gateway.stdout.readline()
+            assert line, "the gateway did not start"
+            told += line
+        url = json.loads(told)["url"].replace("0.0.0.0", "127.0.0.1")
+        ask = {"user_id": "u1"}
+        assert httpx.post(f"{url}/v1/recommendations", json=ask).status_code == 401
+        answer = httpx.post(f"{url}/v1/recommendations", json=ask, headers={"authorization": f"Bearer {key}"})
+        assert answer.status_code == 200
+        gateway.terminate()
+    assert gateway.returncode == 0
