@@ -63,6 +63,7 @@ class LiveItems:
         self.version = version
         self._most = most
         self._items: dict[str, tuple[ItemFacts, np.ndarray]] = {}
+        self.state = 0  # moves on with each change; replicas that keep the same items have the same
         self._places: dict[str, int] = {}
         self._all: LiveSet | None = None
 
@@ -78,15 +79,16 @@ class LiveItems:
 
     def put(self, facts: ItemFacts, vector: np.ndarray) -> None:
         """Add an item, or replace its older form."""
-        self._items.pop(facts.item_id, None)
+        self.remove(facts.item_id)
         self._items[facts.item_id] = facts, vector
+        self.state += facts.changed
         self._all = None
         while len(self._items) > self._most:
-            oldest = min(self._items, key=lambda each: self._items[each][0].since)
-            del self._items[oldest]
+            self.remove(min(self._items, key=lambda each: self._items[each][0].since))
 
     def remove(self, item_id: str) -> None:
-        if self._items.pop(item_id, None) is not None:
+        if item_id in self._items:
+            self.state -= self._items.pop(item_id)[0].changed
             self._all = None
 
     def all(self) -> LiveSet:

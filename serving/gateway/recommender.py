@@ -88,14 +88,15 @@ class Recommender:
         epoch = self.stale.epoch
         entry = await self._cache.read(ask.user_id)
         version = self._model.version.number if self._model.version else 0
-        key = ask.key(self._model.name, version, self._settings.variant, self._catalogue.changed)
+        # An item is in the catalogue before it is live.
+        state = self._catalogue.changed, self.live.state if self.live is not None else 0
+        key = ask.key(self._model.name, version, self._settings.variant, *state)
         if self._settings.answer_seconds:
             kept = entry.fields.get(key)
             self._metrics.looked_up("answer", kept is not None)
             if kept is not None:
                 return Feed.load(kept)
-        state = await self._users.state(ask.user_id, entry)
-        known.learn(ask, state, self._catalogue)
+        known.learn(ask, await self._users.state(ask.user_id, entry), self._catalogue)
         query = self._query(ask, known)
         found = await self._retrieve(ask.user_id, entry, query)
         now = _now()

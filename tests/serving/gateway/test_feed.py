@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from serving.events import Store
@@ -111,12 +114,33 @@ def test_a_new_item_is_recommended_at_once_and_by_every_replica(run: Run, eventu
     article = {"title": "y" * 200, "category": "sport", "language": "en"}
     assert first.http.put("/v1/items/new", json=article).json() == {"item_id": "new", "on_offer": True, "live": True}
     assert first.ids("u1", k=5)[0] == "new"
-    eventually(lambda: second.ids("u1", k=5)[0] == "new", 3.0)
+    eventually(lambda: second.ids("u1", k=5)[0] == "new")
     # It may stand in a history, and is then not recommended.
     second.click("u3", "new")
     assert second.ids("u3", k=5)[0] in SPORT
     second.http.delete("/v1/items/new")
-    eventually(lambda: "new" not in first.ids("u1", k=20), 3.0)
+    eventually(lambda: "new" not in first.ids("u1", k=20))
+
+
+def test_an_answer_of_before_an_item_was_live_is_not_repeated(
+    run: Run, eventually: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = run(category_share=1.0), run(category_share=1.0, answer_seconds=60.0)
+    embedding = threading.Event()
+    keeper = second.server.gateway.live
+    embed_now = keeper._vectors
+
+    async def later(*arguments: Any) -> Any:
+        await asyncio.to_thread(embedding.wait)
+        return await embed_now(*arguments)
+
+    monkeypatch.setattr(keeper, "_vectors", later)
+    second.click("u1", "i00")
+    first.http.put("/v1/items/new", json={"title": "y" * 200, "category": "sport", "language": "en"})
+    eventually(lambda: "new" in second.server.gateway.catalogue.items)
+    assert "new" not in second.ids("u1", k=5)
+    embedding.set()
+    eventually(lambda: second.ids("u1", k=5)[0] == "new")
 
 
 def test_a_changed_item_is_embedded_anew(run: Run) -> None:
