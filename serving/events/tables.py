@@ -64,10 +64,33 @@ SLATES = Table(
     Column("language", Text),
     Column("device", Text),
     # A JSON list of [item_id, score, position, propensity, reason]. The propensity is the probability with which the
-    # item was shown at that place. The gateway draws nothing at random, neither from the model nor as a fallback, so
-    # that it writes 1.0; what another policy would have shown instead cannot be estimated from such slates.
+    # item was shown at that place: 1.0 where nothing was left to chance, from which what another policy would have
+    # earned cannot be estimated.
     Column("items", Text, nullable=False),
+    Column("latency_ms", Float),  # from the request to the answer
     Index("ix_slates_user", "user_id"),
+    Index("ix_slates_at", "at"),
+)
+
+EXPERIMENTS = Table(
+    "experiments",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("declaration", Text, nullable=False),  # JSON, of `serving.experiments.declaration`
+    Column("state", Text, nullable=False),  # running or stopped
+    Column("started_at", BigInteger, nullable=False),
+    Column("stopped_at", BigInteger),
+    Column("verdict", Text),  # of the look that stopped it
+    Column("why", Text),
+)
+
+# What an experiment's evidence was when somebody looked. Of users there are only counts and means in it.
+LOOKS = Table(
+    "looks",
+    METADATA,
+    Column("experiment", Text, primary_key=True),
+    Column("at", BigInteger, primary_key=True, autoincrement=False),
+    Column("evidence", Text, nullable=False),  # JSON
 )
 
 KEYS = Table(
@@ -82,8 +105,8 @@ KEYS = Table(
     Column("revoked_at", BigInteger),
 )
 
-# Counts changes: of items, of keys, of erasures. Its rows are locked while they count, so that what a larger number
-# stands for is committed later, and a reader that has seen a number has seen all before it.
+# Counts changes: of items, of keys, of erasures, of experiments. Its rows are locked while they count, so that what a
+# larger number stands for is committed later, and a reader that has seen a number has seen all before it.
 COUNTERS = Table(
     "counters",
     METADATA,

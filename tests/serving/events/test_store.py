@@ -64,7 +64,7 @@ def test_replicas_that_start_together_open_one_store(where: Path | str) -> None:
     started = [subprocess.Popen([sys.executable, "-c", code, str(where)]) for _ in range(3)]
     assert [each.wait(60) for each in started] == [0, 0, 0]
     with Store(where, create=False) as store:
-        assert store.counters() == {"items": 0, "keys": 0, "erasures": 0}
+        assert store.counters() == {"items": 0, "keys": 0, "erasures": 0, "experiments": 0}
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
