@@ -71,11 +71,12 @@ class Limit(BaseModel):
 class Experiment(BaseModel):
     """A declared experiment.
 
-    The first variant is the control. `sequential` compares each other variant with it, whenever somebody looks, by a
-    confidence sequence (`serving.experiments.sequential`); `thompson` shifts shares towards what is probably best;
-    `interleaving` mixes the feeds of two variants into one and asks which one's items are clicked.
+    `sequential` compares each other variant with the control, whenever somebody looks, by a confidence sequence
+    (`serving.experiments.sequential`); `thompson` shifts shares towards what is probably best; `interleaving` mixes the
+    feeds of two variants into one and asks which one's items are clicked.
 
     Args:
+        control: The variant that others are compared with.
         layer: Experiments of one layer share no user.
         start, end: The part of the layer's users that may be in it.
         ramp: The share of these that are.
@@ -95,6 +96,7 @@ class Experiment(BaseModel):
 
     name: Name
     variants: Annotated[dict[Name, Variant], Field(min_length=2, max_length=8)]
+    control: Name = "control"
     layer: Name = "default"
     start: Annotated[float, Field(ge=0, lt=1)] = 0.0
     end: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -110,6 +112,8 @@ class Experiment(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.control not in self.variants:
+            raise ValueError(f"`control` is {self.control}, which is no variant")
         self.split  # noqa: B018  # says what is wrong with the range or the shares
         if self.method == "interleaving" and (len(self.variants) != 2 or self.metric != "ctr"):
             raise ValueError("interleaving is of two variants, and by clicks: leave `metric` at ctr")
@@ -120,13 +124,8 @@ class Experiment(BaseModel):
     @cached_property
     def split(self) -> Split:
         """Who sees what."""
-        shares = {name: each.share for name, each in self.variants.items()}
+        shares = {name: self.variants[name].share for name in sorted(self.variants)}
         return Split(self.name, self.layer, self.start, self.end, shares, self.ramp)
-
-    @property
-    def control(self) -> str:
-        """The variant that others are compared with."""
-        return next(iter(self.variants))
 
     @property
     def treated(self) -> dict[str, Variant]:

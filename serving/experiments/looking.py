@@ -162,7 +162,7 @@ def _judge_thompson(experiment: Experiment, arms: dict[str, Arm], seen: dict[str
 
 def _judge_interleaving(experiment: Experiment, found: Exposures, at: int) -> Look:
     arm = found.arms[INTERLEAVED]
-    control, treatment = experiment.variants
+    control, treatment = experiment.control, next(iter(experiment.treated))
     seen: dict[str, Any] = {"at": at, "users": {INTERLEAVED: len(arm)}, "left_out": found.left_out}
     seen |= {"value": {}, "leads": {}, "limits": {}, "sample_ratio": 1.0}
     if len(arm) < experiment.least_users:

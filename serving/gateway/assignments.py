@@ -47,7 +47,7 @@ class Assignments:
             if variant is None:
                 continue
             if experiment.method == "interleaving":
-                control, treated = experiment.variants.values()
+                control, (treated,) = experiment.variants[experiment.control], experiment.treated.values()
                 names.append(label_of(experiment.name, INTERLEAVED))
                 second = treated.treatment.changes
                 changes |= control.treatment.changes

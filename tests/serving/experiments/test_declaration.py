@@ -20,7 +20,9 @@ def declared(name: str = "e", **more: Any) -> Experiment:
 
 def test_a_file_says_what_json_says(tmp_path: Path) -> None:
     path = tmp_path / "e.yaml"
-    path.write_text("name: e\nvariants:\n  a: {share: 0.5}\n  b: {share: 0.5, treatment: {label: canary}}\n")
+    path.write_text(
+        "name: e\ncontrol: a\nvariants:\n  a: {share: 0.5}\n  b: {share: 0.5, treatment: {label: canary}}\n"
+    )
     found = Experiment.load(path)
     assert found.control == "a"
     assert found.treated["b"].treatment.changes == {"label": "canary"}
@@ -34,7 +36,8 @@ def test_a_file_says_what_json_says(tmp_path: Path) -> None:
         ([], "valid dictionary"),
         ({"name": "a b", "variants": EVEN}, "name: "),
         ({"name": "e", "variants": {"a": {"share": 0.5}}}, "variants: "),
-        ({"name": "e", "variants": {"a": {"share": 0.5}, "b": {"share": 0.4}}}, "sum to 1"),
+        ({"name": "e", "control": "a", "variants": {"a": {"share": 0.5}, "b": {"share": 0.4}}}, "sum to 1"),
+        ({"name": "e", "variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}}, "no variant"),
         ({"name": "e", "variants": EVEN, "start": 0.5, "end": 0.4}, "range"),
         ({"name": "e", "variants": EVEN, "method": "interleaving", "metric": "dwell"}, "interleaving"),
         ({"name": "e", "variants": EVEN, "on_win": "promote"}, "label"),
@@ -63,7 +66,7 @@ def test_experiments_that_cannot_run_together() -> None:
     assert "share users" in str(conflict(declared("b", start=0.4), [first]))
     assert "both set category_share" in str(conflict(declared("b", layer="other"), [first]))
     other = {"x": {"share": 0.5}, "y": {"share": 0.5, "treatment": {"explore": 0.1}}}
-    assert conflict(declared("b", layer="other", variants=other), [first]) is None
+    assert conflict(declared("b", layer="other", variants=other, control="x"), [first]) is None
     assert "running already" in str(conflict(declared("a", layer="other"), [first]))
 
 

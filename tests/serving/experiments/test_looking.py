@@ -54,7 +54,7 @@ class Traffic:
 
 def declared(**more: Any) -> Experiment:
     variants = {"old": {"share": 0.5}, "new": {"share": 0.5, "treatment": {"label": "canary"}}}
-    return Experiment.read({"name": "e", "variants": variants, "planned_users": 2_000} | more)
+    return Experiment.read({"name": "e", "variants": variants, "planned_users": 2_000, "control": "old"} | more)
 
 
 def played(store: Store, experiment: Experiment, rates: dict[str, float], users: int = 600, **more: Any) -> Look:

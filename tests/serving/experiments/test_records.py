@@ -16,7 +16,7 @@ VARIANTS = {"a": {"share": 0.5}, "b": {"share": 0.5, "treatment": {"label": "can
 
 
 def declared(name: str = "e", ramp: float = 0.2, layer: str = "default") -> Experiment:
-    return Experiment.read({"name": name, "variants": VARIANTS, "ramp": ramp, "layer": layer})
+    return Experiment.read({"name": name, "variants": VARIANTS, "control": "a", "ramp": ramp, "layer": layer})
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ LABELS = {"champion": 1, "canary": 2}
 
 def declared(name: str = "e", treatment: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     variants = {"old": {"share": 0.5}, "new": {"share": 0.5, "treatment": treatment or {"category_share": 0.25}}}
-    return {"name": name, "variants": variants} | more
+    return {"name": name, "variants": variants, "control": "old"} | more
 
 
 def start(served: Any, **more: Any) -> Experiment:
