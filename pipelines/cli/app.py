@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines.cli import data, edge, events, experiment, keys, model, quantise, registry, serve, training
+from pipelines.cli import data, edge, events, experiment, keys, model, off_policy, quantise, registry, serve, training
 from pipelines.errors import BadInput, Stopped
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 registry.register(app)
 experiment.register(app)
+off_policy.register(app)
 
 # The extra that brings a module; what several extras bring is in the smallest.
 _EXTRAS = {

@@ -17,6 +17,7 @@ from serving.events.tables import EVENTS, POSITIVE_KINDS, SLATES
 INTERLEAVED = "interleaved"
 COUNTS = ("slates", "shown", "clicks", "dwell", "fallbacks", "timed", "latency_ms", "wins", "losses", "preference")
 _PAGE = 20_000
+_COLUMNS = ("request_id", "user_id", "at", "variant", "fallback", "language", "device", "items", "latency_ms")
 
 
 def label_of(experiment: str, variant: str) -> str:
@@ -80,15 +81,15 @@ def read_exposures(
         StoreAway: The database cannot be reached.
     """
     tallies: dict[str, _Tally] = {}
-    clicks = _clicks(store, start - before, end)
-    for row in _slates(store, start, end):
+    clicks = read_clicks(store, start - before, end)
+    for row in read_slates(store, start, end):
         variant = variant_in(row.variant, experiment)
         if variant is not None:
             tally = tallies.setdefault(row.user_id, _Tally())
             tally.variants.add(variant)
             _count(tally.counts, row, clicks.get(row.request_id, {}))
     if before and tallies:
-        for row in _slates(store, start - before, start):
+        for row in read_slates(store, start - before, start):
             if row.user_id in tallies:
                 _count(tallies[row.user_id].before, row, clicks.get(row.request_id, {}))
     single = {user: tally for user, tally in sorted(tallies.items()) if len(tally.variants) == 1}
@@ -123,8 +124,8 @@ def _count(counts: Counter[str], row: Any, clicked: dict[str, float]) -> None:
     counts["preference"] += (wins > losses) - (wins < losses)
 
 
-def _clicks(store: Store, start: int, end: int) -> dict[str, dict[str, float]]:
-    """Items that were wanted, by request, with the longest dwell."""
+def read_clicks(store: Store, start: int, end: int) -> dict[str, dict[str, float]]:
+    """Items that were wanted from `start` to `end` (microseconds since 1970), by request, with the longest dwell."""
     query = (
         sa.select(EVENTS.c.request_id, EVENTS.c.item_id, sa.func.max(EVENTS.c.dwell_seconds).label("dwell"))
         .where(
@@ -142,9 +143,9 @@ def _clicks(store: Store, start: int, end: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def _slates(store: Store, start: int, end: int) -> Iterator[Any]:
+def read_slates(store: Store, start: int, end: int) -> Iterator[Any]:
     """Slates of a time, page by page, so that a long experiment does not hold one statement open."""
-    columns = [SLATES.c[name] for name in ("request_id", "user_id", "at", "variant", "fallback", "items", "latency_ms")]
+    columns = [SLATES.c[name] for name in _COLUMNS]
     last = (start, "")
     while True:
         after = (SLATES.c.at > last[0]) | ((SLATES.c.at == last[0]) & (SLATES.c.request_id > last[1]))
