@@ -76,8 +76,11 @@ def _settle(experiment: Experiment, seen: Look, registry: Registry | None, model
         return None, ""
     served = registry.model(model).served
     why = f"experiment {experiment.name}: {seen.why}"
-    if seen.verdict == "won":
-        label = experiment.variants[seen.winner or ""].treatment.label
+    winner = seen.winner
+    if seen.verdict == "undecided" and experiment.on_undecided == "promote":
+        winner = next((name for name, each in experiment.treated.items() if each.treatment.label in served), None)
+    if winner is not None:
+        label = experiment.variants[winner].treatment.label
         if label is None or label == "champion" or label not in served:
             return None, "Nothing was promoted: the winner is no version on trial."
         registry.promote(model, served[label], why)

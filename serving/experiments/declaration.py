@@ -83,10 +83,13 @@ class Experiment(BaseModel):
         metric: `ctr`, clicked by shown items; `clicks`, clicked items a user; `dwell`, seconds of dwell by shown items.
         planned_users: In all variants, at which the test is tightest; where it has not decided by then, it ends without
             a winner.
+        longest_hours: After which it ends without a winner too: a site's readers may be fewer than was planned.
         least_users: In every variant before anything but a broken sample ratio is said.
         alpha: False alarms allowed, over all looks together and all treatments of an experiment.
         before_hours: Of the time before, whose behaviour is taken out as noise (CUPED); 0 for none.
-        on_win: `promote` makes the version behind the winner's label the champion; `stop` just ends the experiment.
+        on_win: `promote` makes the version behind the winner's label the champion, and retires one that does not win;
+            `stop` just ends the experiment.
+        on_undecided: `promote` makes the version on trial the champion where no difference was found: it is newer.
 
     Raises:
         pydantic.ValidationError: It cannot be.
@@ -107,8 +110,10 @@ class Experiment(BaseModel):
     planned_users: Annotated[int, Field(ge=100)] = 20_000
     least_users: Annotated[int, Field(ge=2)] = 100
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    longest_hours: Annotated[float, Field(gt=0)] = 28 * 24.0
     before_hours: Annotated[float, Field(ge=0)] = 168.0
     on_win: Literal["promote", "stop"] = "stop"
+    on_undecided: Literal["promote", "retire"] = "retire"
 
     @model_validator(mode="after")
     def _check(self) -> Self:

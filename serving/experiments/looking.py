@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -78,13 +78,25 @@ def look(store: Store, record: Record, now: int) -> Look:
     before = round(experiment.before_hours * _HOUR) if experiment.method == "sequential" else 0
     until = min(now, record.stopped_at or now)
     found = read_exposures(store, experiment.name, variants, record.started_at, until, before)
-    seen = judge(experiment, found, now)
+    over = now - record.started_at >= experiment.longest_hours * _HOUR
+    seen = judge(experiment, found, now, over=over)
     add_look(store, experiment.name, now, seen.as_json())
     return seen
 
 
-def judge(experiment: Experiment, found: Exposures, at: int) -> Look:
-    """What the counts say; see `look`."""
+def judge(experiment: Experiment, found: Exposures, at: int, *, over: bool = False) -> Look:
+    """What the counts say; see `look`.
+
+    Args:
+        over: Whether it has run for as long as it may: what is not decided now is undecided.
+    """
+    seen = _judge(experiment, found, at)
+    if over and seen.verdict == "running":
+        return replace(seen, verdict="undecided", why=f"It ran for {experiment.longest_hours:g} hours. {seen.why}")
+    return seen
+
+
+def _judge(experiment: Experiment, found: Exposures, at: int) -> Look:
     if experiment.method == "interleaving":
         return _judge_interleaving(experiment, found, at)
     arms = {name: found.arms[name] for name in experiment.variants}

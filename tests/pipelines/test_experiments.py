@@ -124,6 +124,15 @@ def test_what_is_undecided_goes_on(store: Store, registry: Registry) -> None:
     assert registry.model("feed").served == {"champion": 1, "canary": 2}
 
 
+def test_what_is_no_worse_may_be_promoted_for_being_newer(store: Store, registry: Registry) -> None:
+    start(store, declared(on_undecided="promote", longest_hours=24), START)
+    play(store, {"old": 0.1, "new": 0.1})
+    assert not conclude(store, "e", START + HOUR, registry, "feed").ended
+    found = conclude(store, "e", START + 24 * HOUR, registry, "feed")
+    assert (found.ended, found.version, found.look.verdict) == (True, 2, "undecided")
+    assert registry.model("feed").served == {"champion": 2, "before": 1}
+
+
 def test_who_was_killed_between_promotion_and_end_only_ends_it(store: Store, registry: Registry) -> None:
     start(store, declared(), START)
     play(store, {"old": 0.1, "new": 0.2})
