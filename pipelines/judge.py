@@ -37,6 +37,7 @@ class Slates:
     liked: np.ndarray
     position: np.ndarray  # (S,) place in the request, from 1
     tie_break: np.ndarray
+    weight: np.ndarray | None = None  # (S,) see `pipelines.metrics.slate_metrics`
 
     @classmethod
     def of(cls, behaviour: Behaviour, chosen: np.ndarray, *, known_only: bool = False) -> Slates:
@@ -84,7 +85,7 @@ class Slates:
 
     def measure(self, scores: np.ndarray) -> dict[str, np.ndarray]:
         """(R,) metrics of scores (S,)."""
-        return slate_metrics(self.offsets, scores, self.clicked, self.tie_break)
+        return slate_metrics(self.offsets, scores, self.clicked, self.tie_break, weight=self.weight)
 
 
 @dataclass(frozen=True)

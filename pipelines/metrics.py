@@ -13,7 +13,13 @@ RANK_METRICS = tuple(f"{name}@{k}" for k in _CUTOFFS for name in ("recall", "ndc
 
 
 def slate_metrics(
-    offsets: np.ndarray, scores: np.ndarray, clicked: np.ndarray, tie_break: np.ndarray, *, precision_at: int = 5
+    offsets: np.ndarray,
+    scores: np.ndarray,
+    clicked: np.ndarray,
+    tie_break: np.ndarray,
+    *,
+    weight: np.ndarray | None = None,
+    precision_at: int = 5,
 ) -> dict[str, np.ndarray]:
     """Metrics of each request's ranking of what it showed.
 
@@ -25,6 +31,9 @@ def slate_metrics(
         scores: (S,) the higher, the better.
         clicked: (S,) bool.
         tie_break: (S,) order among equal scores, smaller first; must not depend on the click.
+        weight: (S,) of a click there, one over how likely the item was looked at where it stood. With it there is
+            `dcg@10` too, which is free of position bias (Joachims, Swaminathan and Schnabel 2017): the weighted gains,
+            over the mean weight of a request's clicks.
 
     Returns:
         A (R,) array per metric; NaN for a request that has not both a click and an item left alone.
@@ -45,6 +54,10 @@ def slate_metrics(
         gain = _sum_by(request, hit * (rank <= k) / np.log2(rank + 1), len(sizes))
         best = np.r_[0.0, np.cumsum(1 / np.log2(np.arange(2, k + 2)))]
         result[f"ndcg@{k}"] = gain / best[np.minimum(np.maximum(clicks, 1), k).astype(int)]
+    if weight is not None:
+        weighted = hit * weight[order]
+        gain = _sum_by(request, weighted * (rank <= 10) / np.log2(rank + 1), len(sizes))
+        result["dcg@10"] = gain * usable.sum() / max(float(weighted[usable[request]].sum()), 1e-12)
     result[f"precision@{precision_at}"] = _sum_by(request, hit * (rank <= precision_at), len(sizes)) / precision_at
     return {name: np.where(usable, value, np.nan) for name, value in result.items()}
 

@@ -48,7 +48,7 @@ class Slices:
 
         In a slice of items only clicks on these count, and the slate's other clicks are left out.
         """
-        whole = slate_metrics(slates.offsets, scores, slates.clicked, slates.tie_break)
+        whole = slates.measure(scores)
         found = {}
         for name, wanted in self.users.items():
             inside = wanted[slates.queries.user]
@@ -56,7 +56,9 @@ class Slices:
         for name, wanted in self.items.items():
             kept = ~slates.clicked | wanted[slates.item]
             offsets = np.r_[0, np.cumsum(kept)][slates.offsets]
-            found[name] = slate_metrics(offsets, scores[kept], slates.clicked[kept], slates.tie_break[kept])
+            weight = None if slates.weight is None else slates.weight[kept]
+            flat = (scores[kept], slates.clicked[kept], slates.tie_break[kept])
+            found[name] = slate_metrics(offsets, *flat, weight=weight)
         return _measured(found)
 
     def of_ranks(self, targets: CatalogueTargets, ranks: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
