@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from pipelines.errors import BadInput
 REGISTRY, CONFIG = "registry.json", "models.config"
 State = Literal["candidate", "canary", "champion", "retired"]
 _LOCK = ".registry.lock"
+# Labels that the states give, and what a label of one's own may be.
+_STATE_LABELS = ("champion", "canary", "before")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class Change(BaseModel):
@@ -30,12 +34,29 @@ class Change(BaseModel):
     why: str
 
 
+class Pin(BaseModel):
+    """A label of one's own is given to a version, or with None taken away. `at` is seconds since 1970."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label: str
+    version: int | None
+    at: float
+    why: str
+
+    @property
+    def told(self) -> str:
+        """What happened, for a reader."""
+        return f"{'unpinned' if self.version is None else 'pinned'} as {self.label}"
+
+
 class Model(BaseModel):
     """A model's versions. What is not named here is not known to the registry, and is not served."""
 
     model_config = ConfigDict(extra="forbid")
 
     history: list[Change] = []
+    pin_history: list[Pin] = []
 
     @property
     def states(self) -> dict[int, State]:
@@ -59,7 +80,13 @@ class Model(BaseModel):
     def served(self) -> dict[str, int]:
         """Versions by label. The champion before stays loaded, so that going back to it takes no time."""
         labels = {"champion": self.holder("champion"), "canary": self.holder("canary"), "before": self.before}
-        return {label: version for label, version in labels.items() if version is not None}
+        return {label: version for label, version in labels.items() if version is not None} | self.pins
+
+    @property
+    def pins(self) -> dict[str, int]:
+        """Versions by the labels that somebody has given them."""
+        latest = {pin.label: pin.version for pin in self.pin_history}
+        return {label: version for label, version in sorted(latest.items()) if version is not None}
 
 
 class _Content(BaseModel):
@@ -78,7 +105,7 @@ class Registry:
     model-server` read (--model_config_file, with --model_config_file_poll_wait_seconds=1 and
     --allow_version_labels_for_unavailable_models): the champion, the canary and the champion before, by label. A crash
     between the two is made up for when the registry is next opened. The champion before stays loaded, so that a
-    rollback moves a label and waits for nothing.
+    rollback moves a label and waits for nothing. So does a version that is pinned, whatever becomes of it.
 
     Does not delete versions, and does not work on object stores that are not mounted as a folder.
 
@@ -174,6 +201,42 @@ class Registry:
             self._set(model, champion, "retired", why)
             self._set(model, before, "champion", f"rolled back from version {champion}: {why}")
             return before
+
+    def pin(self, name: str, label: str, version: int, why: str) -> None:
+        """Keep a version loaded under a further label, such as `frozen` for a long-term holdout, whatever its state.
+
+        A label that is pinned already moves.
+
+        Raises:
+            BadInput: The registry does not know the version or it is no longer there, the version has the label
+                already, or the label is not free to choose.
+        """
+        if label in _STATE_LABELS or not _LABEL.fullmatch(label):
+            wanted = f"another than {', '.join(_STATE_LABELS)}, of letters, digits, - and _"
+            raise BadInput(f"{label!r} is no label to pin: give {wanted}.")
+        with self._changing() as content:
+            model = content.models.get(name, Model())
+            if version not in model.states:
+                raise BadInput(f"version {version} of {name} is not known to the registry.")
+            if not (self.folder / name / str(version) / "saved_model.pb").is_file():
+                raise BadInput(f"{self.folder / name / str(version)} is no longer there.")
+            if model.pins.get(label) == version:
+                raise BadInput(f"version {version} of {name} has the label {label} already.")
+            model.pin_history.append(Pin(label=label, version=version, at=time.time(), why=why))
+
+    def unpin(self, name: str, label: str, why: str) -> int:
+        """Take a label away that `pin` gave; returns the version that had it.
+
+        Raises:
+            BadInput: No version has it.
+        """
+        with self._changing() as content:
+            model = content.models.get(name, Model())
+            version = model.pins.get(label)
+            if version is None:
+                raise BadInput(f"no version of {name} is pinned as {label}.")
+            model.pin_history.append(Pin(label=label, version=None, at=time.time(), why=why))
+            return version
 
     def _known(self, content: _Content, name: str, version: int, *states: State) -> Model:
         model = content.models.get(name, Model())

@@ -29,7 +29,7 @@ def show_(models: Models, as_json: Json = False) -> None:
     """Say the state of every version, and how it came to it."""
     import datetime
 
-    from pipelines.registry import Registry
+    from pipelines.registry import Change, Pin, Registry
 
     registry = Registry(models)
     found = {name: registry.model(name) for name in registry.names()}
@@ -37,11 +37,20 @@ def show_(models: Models, as_json: Json = False) -> None:
     for name, model in found.items():
         states = ", ".join(f"{version} {state}" for version, state in sorted(model.states.items()))
         lines.append(f"{name}: {states}")
-        for change in model.history:
-            at = datetime.datetime.fromtimestamp(change.at, datetime.UTC)
-            lines.append(f"  {at:%Y-%m-%d %H:%M:%S}  {change.version:>4} {change.state:<10} {change.why}")
+        told: list[Change | Pin] = [*model.history, *model.pin_history]
+        for each in sorted(told, key=lambda each: each.at):
+            at = datetime.datetime.fromtimestamp(each.at, datetime.UTC)
+            what = each.state if isinstance(each, Change) else each.told
+            version = "" if each.version is None else each.version
+            lines.append(f"  {at:%Y-%m-%d %H:%M:%S}  {version:>4} {what:<10} {each.why}")
     result = {
-        name: {"states": model.states, "served": model.served, "history": [each.model_dump() for each in model.history]}
+        name: {
+            "states": model.states,
+            "served": model.served,
+            "pins": model.pins,
+            "history": [each.model_dump() for each in model.history],
+            "pin_history": [each.model_dump() for each in model.pin_history],
+        }
         for name, model in found.items()
     }
     show(result, lines or [f"{models} has no version in its registry: belfry registry add"], as_json=as_json)
@@ -69,6 +78,39 @@ def promote(models: Models, name: Name, version: Version, why: Why = "", as_json
 def retire(models: Models, name: Name, version: Version, why: Why = "", as_json: Json = False) -> None:
     """Take out a candidate or the canary."""
     _change(models, name, version, why, "retire", as_json)
+
+
+@app.command()
+def pin(
+    models: Models,
+    name: Name,
+    version: Version,
+    label: Annotated[str, typer.Option(help="Under which it is served, such as frozen.")],
+    why: Why = "",
+    as_json: Json = False,
+) -> None:
+    """Keep a version loaded under a further label, whatever becomes of it: a long-term holdout."""
+    from pipelines.registry import Registry
+
+    Registry(models).pin(name, label, version, why)
+    line = f"version {version} of {name} is pinned as {label}"
+    show({"model": name, "version": version, "label": label}, [line], as_json=as_json)
+
+
+@app.command()
+def unpin(
+    models: Models,
+    name: Name,
+    label: Annotated[str, typer.Option(help="The label to take away.")],
+    why: Why = "",
+    as_json: Json = False,
+) -> None:
+    """Take a label away that `pin` gave."""
+    from pipelines.registry import Registry
+
+    version = Registry(models).unpin(name, label, why)
+    line = f"version {version} of {name} is no longer pinned as {label}"
+    show({"model": name, "version": version, "label": label}, [line], as_json=as_json)
 
 
 @app.command("serve-at")

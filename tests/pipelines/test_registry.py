@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -158,3 +159,53 @@ def test_killed_at_any_moment_it_is_whole_and_the_champion_serves(models: Path) 
         model = Registry(models).model("news")
         assert served(models) == model.served
         assert sorted(model.states.values()) == ["champion", "retired"]
+
+
+def test_a_pinned_version_stays_served_whatever_becomes_of_it(models: Path) -> None:
+    registry = Registry(models)
+    for version in (1, 2, 3):
+        champion(registry, version)
+    registry.pin("news", "frozen", 1, "holdout of the first quarter")
+    assert served(models) == {"champion": 3, "before": 2, "frozen": 1}
+    registry.add("news", 4, "new")
+    registry.pin("news", "look", 4, "for the editors")
+    registry.retire("news", 4, "worse")
+    champion(registry, 5)
+    assert served(models) == {"champion": 5, "before": 3, "frozen": 1, "look": 4}
+    registry.pin("news", "frozen", 2, "a new quarter")
+    assert registry.unpin("news", "look", "seen") == 4
+    assert served(models) == {"champion": 5, "before": 3, "frozen": 2}
+    pins = Registry(models).model("news").pin_history
+    assert [(pin.label, pin.version) for pin in pins] == [("frozen", 1), ("look", 4), ("frozen", 2), ("look", None)]
+    assert pins[0].why == "holdout of the first quarter"
+
+
+def test_a_pin_that_cannot_be_is_refused_and_changes_nothing(models: Path) -> None:
+    registry = Registry(models)
+    champion(registry, 1)
+    registry.add("news", 2, "second")
+    registry.pin("news", "frozen", 1, "")
+    (models / "news" / "2" / "saved_model.pb").unlink()
+    before = (models / REGISTRY).read_bytes()
+    for wrong, words in (
+        (lambda: registry.pin("news", "champion", 1, ""), "no label to pin"),
+        (lambda: registry.pin("news", "before", 1, ""), "no label to pin"),
+        (lambda: registry.pin("news", 'a" b', 1, ""), "no label to pin"),
+        (lambda: registry.pin("news", "look", 3, ""), "not known to the registry"),
+        (lambda: registry.pin("news", "look", 2, ""), "no longer there"),
+        (lambda: registry.pin("news", "frozen", 1, ""), "has the label frozen already"),
+        (lambda: registry.unpin("news", "look", ""), "pinned as look"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            wrong()
+    assert (models / REGISTRY).read_bytes() == before
+
+
+def test_a_registry_from_before_there_were_pins_opens(models: Path) -> None:
+    change = {"version": 1, "state": "champion", "at": 1.0, "why": "first"}
+    content = {"format": 1, "served_at": None, "models": {"news": {"history": [change]}}}
+    (models / REGISTRY).write_text(json.dumps(content))
+    registry = Registry(models)
+    assert registry.model("news").served == served(models) == {"champion": 1}
+    registry.pin("news", "frozen", 1, "holdout")
+    assert served(models) == {"champion": 1, "frozen": 1}

@@ -90,6 +90,15 @@ def test_a_server_follows_promotion_trial_and_rollback(
     shown = json.loads(capsys.readouterr().out)["news"]
     assert shown["served"] == {"champion": 1, "before": 3}
     assert shown["history"][-1]["why"] == "rolled back from version 3: no"
+    # A pinned version stays loaded, whatever else changes.
+    assert belfry(["registry", "pin", str(models), "news", "2", "--label", "frozen", "--why", "holdout"]) == 0
+    until(served, "frozen", 2)
+    capsys.readouterr()
+    assert belfry(["registry", "show", str(models)]) == 0
+    assert "2 pinned as frozen holdout" in capsys.readouterr().out
+    assert belfry(["registry", "unpin", str(models), "news", "--label", "frozen"]) == 0
+    assert belfry(["registry", "unpin", str(models), "news", "--label", "frozen"]) == 2
+    assert "no version of news is pinned as frozen" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_sentence(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
