@@ -171,7 +171,7 @@ def fit(
         say(f"going on after epoch {history.epochs}")
     elif validation:
         history.validation.append(validation.measure_all(ModelRanker(model, data.window)))
-        say(f"epoch 0 (untrained): validation {validation.name} {history.validation[0][validation.name]:.4f}")
+        say(f"epoch 0 (as it begins): validation {validation.name} {history.validation[0][validation.name]:.4f}")
     while history.epochs < epochs and not _stops(history, recipe):
         epoch, began = history.epochs + 1, time.monotonic()
         loss = train_epoch(learner, examples, tuners, epoch, epochs)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,12 +39,18 @@ class Prepared:
 
 
 def prepare(
-    dataset: Dataset, recipe: Recipe, *, train_on_validation: bool = False, engine: OpenEngine = open_duckdb
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    train_on: Collection[Part] = (),
+    known: Vocabulary | None = None,
+    engine: OpenEngine = open_duckdb,
 ) -> Prepared:
     """Load, split and number a dataset.
 
     Args:
-        train_on_validation: Count the validation part as training.
+        train_on: Parts to count as training too.
+        known: What a model knows that training starts from, and is to know on as far as it may be met.
         engine: Opens what prepares the events.
 
     Raises:
@@ -55,8 +62,7 @@ def prepare(
     if recipe.data.examples == "impressions" and not on_requests:
         raise BadInput(f"{dataset.folder} has no impressions with a request_id: set data.examples to interactions.")
     behaviour, parts = _divided(behaviour, catalogue, recipe, on_requests)
-    if train_on_validation:
-        parts = parts.without_validation()
+    parts = parts.training_on(*train_on)
     wanted, log = recipe.features, behaviour.interactions
     trained_on = log.item[parts.interactions == Part.TRAIN]
     known_items = np.zeros(len(catalogue) + 1, bool)
@@ -71,6 +77,7 @@ def prepare(
         devices=vocabulary(np.concatenate([log.device, behaviour.requests.device])) if wanted.device else [],
         items=vocabulary(catalogue.ids[known_items[1:]]) if wanted.item_id or linear else [],
     )
+    words = words if known is None else _knowing(words, known, catalogue)
     return Prepared(
         dataset.info.name,
         catalogue,
@@ -81,6 +88,21 @@ def prepare(
         _window(dataset, behaviour, recipe, words),
         _end(dataset),
     )
+
+
+def _knowing(words: Vocabulary, known: Vocabulary, catalogue: Catalogue) -> Vocabulary:
+    """`words`, and after them what is `known`; of what describes items, as far as the catalogue has it."""
+    there = {
+        "items": set(catalogue.ids),
+        "categories": set(catalogue.category),
+        "tags": {tag for tags in catalogue.tags for tag in tags},
+    }
+
+    def joined(name: str) -> list[str]:
+        kept = [word for word in getattr(known, name) if word in there.get(name, {word})]
+        return list(dict.fromkeys([*getattr(words, name), *kept]))
+
+    return Vocabulary(**{name: joined(name) for name in Vocabulary.model_fields})
 
 
 def _divided(behaviour: Behaviour, catalogue: Catalogue, recipe: Recipe, on_requests: bool) -> tuple[Behaviour, Parts]:
@@ -97,6 +119,12 @@ def _divided(behaviour: Behaviour, catalogue: Catalogue, recipe: Recipe, on_requ
         return split_by_items(behaviour, held)
     in_time = rule.model_copy(update={"by": "time", "language": None})
     return hide(behaviour, split(behaviour, in_time, on_requests=True), held == Part.TEST)
+
+
+def seen_by(run: Run, dataset: Dataset, data: Prepared) -> Prepared:
+    """`data`, which `prepare` made of `dataset`, as a run sees it that has another vocabulary."""
+    window = _window(dataset, data.behaviour, run.recipe, run.vocabulary)
+    return replace(data, vocabulary=run.vocabulary, window=window)
 
 
 def prepare_for(run: Run, dataset: Dataset, *, engine: OpenEngine = open_duckdb) -> Prepared:

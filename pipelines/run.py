@@ -36,6 +36,14 @@ LOGS = "logs"
 HISTORY = "history.csv"
 FILES = (ORIGIN, RECIPE, VOCABULARY, MEMBERS, WEIGHTS, RANKER, METRICS, EVALUATION, LOGS, HISTORY)
 
+# What a resumed run must share with its beginning.
+_SHARED = {
+    "recipe": "recipe",
+    "data": "data",
+    "warm_start": "weights to begin with",
+    "versions": "versions of packages",
+}
+
 
 class Origin(BaseModel):
     """Where a run comes from."""
@@ -46,6 +54,7 @@ class Origin(BaseModel):
     dataset_name: str
     data: str = Field("", description="fingerprint of the dataset's tables")
     recipe: str = Field("", description="fingerprint of the recipe as it was given")
+    warm_start: str = Field("", description="fingerprint of the weights that training began with; empty for new ones")
     first_at: str | None
     last_at: str | None
     versions: dict[str, str]
@@ -53,7 +62,7 @@ class Origin(BaseModel):
 
     def difference(self, other: Origin) -> str | None:
         """What another origin has that would give other metrics, in words; None for nothing."""
-        for field, what in (("recipe", "recipe"), ("data", "data"), ("versions", "versions of packages")):
+        for field, what in _SHARED.items():
             if getattr(self, field) != getattr(other, field):
                 return what
         return None
@@ -102,6 +111,11 @@ class Run:
             ) from None
 
     @cached_property
+    def fingerprint(self) -> str:
+        """A short name for its exact weights."""
+        return fingerprint_of(self.folder / WEIGHTS)
+
+    @cached_property
     def metrics(self) -> dict[str, Any]:
         return read_json(self.folder / METRICS)
 
@@ -115,7 +129,7 @@ class Run:
             model.load_weights(self.folder / WEIGHTS)
         except (OSError, ValueError) as error:
             raise BadInput(f"{self.folder / WEIGHTS} cannot be read ({str(error)[:100]}): train it again.") from None
-        version = fingerprint_of(self.folder / WEIGHTS)
+        version = self.fingerprint
         if model.text_top is not None and self.recipe.features.text is not None:
             encoder = model.text_top.encoder.value
             model.items.text.assign(text_table(catalogue, self.recipe.features.text, encoder, version))
@@ -124,7 +138,7 @@ class Run:
         return model
 
 
-def origin_of(recipe: Recipe, dataset: Dataset) -> Origin:
+def origin_of(recipe: Recipe, dataset: Dataset, warm_start: Run | None = None) -> Origin:
     """What a new run records about where it comes from."""
     packages = ("belfry", "tensorflow", "keras", "keras-hub", "tensorflow-recommenders", "numpy")
     return Origin(
@@ -132,6 +146,7 @@ def origin_of(recipe: Recipe, dataset: Dataset) -> Origin:
         dataset_name=dataset.info.name,
         data=dataset.fingerprint(),
         recipe=hashlib.sha256(recipe.dump().encode()).hexdigest()[:16],
+        warm_start=warm_start.fingerprint if warm_start else "",
         first_at=str(dataset.info.first_at),
         last_at=str(dataset.info.last_at),
         versions={name: importlib.metadata.version(name) for name in packages},

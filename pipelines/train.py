@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -37,6 +37,7 @@ from pipelines.run import FILES, MEMBERS, METRICS, ORIGIN, RANKER, RECIPE, VOCAB
 from pipelines.second_stage import RankingInputs, TwoStageRanker
 from pipelines.self_training import self_train
 from pipelines.unfinished import partial_of, unfinished
+from pipelines.warm_start import check_warm_start, warm_start
 
 # Examples for each of the projection's columns before it is worth training.
 _EXAMPLES_PER_COLUMN = 20
@@ -50,6 +51,8 @@ def train(
     resume: bool = False,
     mlflow: str | None = None,
     engine: OpenEngine = open_duckdb,
+    warm_start: Run | None = None,
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Train and write the run folder `out`; returns its metrics.json.
 
@@ -64,37 +67,60 @@ def train(
         resume: Go on with the unfinished run, if there is one; a finished one is left as it is.
         mlflow: Tracking URI of MLflow, where the run is recorded too.
         engine: Opens what prepares the events.
+        warm_start: A run with whose weights the towers begin (`pipelines.warm_start`), so that epoch 0 is that run, on
+            this dataset. What it knows stays in the vocabulary. The optimizer, a second stage, and further members of
+            an ensemble begin anew.
+        judge: Told of what was trained before anything is written, and asked which parts to train on once more beside
+            the training part, instead of what `training.refit` says. A run that was trained on its test in the end
+            has none: its recipe says so.
 
     Raises:
-        BadInput: The dataset has too little to train on, `out` is somebody's folder, or an unfinished run is there
-            which is of another recipe or dataset, or is not to be resumed.
+        BadInput: The dataset has too little to train on, `out` is somebody's folder, an unfinished run is there which
+            is of another recipe or dataset, or is not to be resumed, or the weights of `warm_start` are of another
+            kind of model.
     """
+    if warm_start is not None:
+        check_warm_start(recipe, warm_start)
     together = workers()
     if together is None:
-        return _train(recipe, dataset, out, resume, mlflow, engine)
+        return _train(recipe, dataset, out, resume, mlflow, engine, warm_start, judge)
     if recipe.adapts or recipe.self_training is not None:
         what = "adaptation" if recipe.adapts else "self_training"
         raise BadInput(f"{what} does not train on several workers: unset TF_CONFIG.")
     with together.folder(out) as own:
-        return _train(recipe, dataset, own, resume, mlflow if own == out else None, engine)
+        return _train(recipe, dataset, own, resume, mlflow if own == out else None, engine, warm_start, judge)
 
 
 def _train(
-    recipe: Recipe, dataset: Dataset, out: Path, resume: bool, mlflow: str | None, engine: OpenEngine
+    recipe: Recipe,
+    dataset: Dataset,
+    out: Path,
+    resume: bool,
+    mlflow: str | None,
+    engine: OpenEngine,
+    begin: Run | None,
+    judge: Judge | None,
 ) -> dict[str, Any]:
     check_folder(out, replaces=FILES)
-    origin = origin_of(recipe, dataset)
+    origin = origin_of(recipe, dataset, begin)
+    known = begin.vocabulary if begin else None
     if resume and _is_finished(out, origin):
         say(f"{out} is finished already")
         return Run.open(out).metrics
     with unfinished(out, origin, recipe, resume=resume, mlflow=mlflow) as work:
-        data = prepare(dataset, recipe, engine=engine)
+        data = prepare(dataset, recipe, known=known, engine=engine)
         recipe = resolve_ranking(recipe, data)
-        trained = train_prepared(recipe, data, work.scratch, checkpoint=work.checkpoint)
-        if recipe.training.refit and trained.validated:
-            say("training again, on the validation part too")
-            data = prepare(dataset, recipe, train_on_validation=True, engine=engine)
-            trained = train_prepared(recipe, data, work.scratch, trained, work.part("refit"))
+        trained = train_prepared(recipe, data, work.scratch, checkpoint=work.checkpoint, warm_start=begin)
+        again: Collection[Part] = (Part.VALIDATION,) if recipe.training.refit else ()
+        if judge is not None:
+            again = judge(recipe, data, trained)
+        if again and (trained.validated or Part.TEST in again):
+            say(f"training again, on the {' and '.join(part.name.lower() for part in again)} part too")
+            data = prepare(dataset, recipe, train_on=again, known=known, engine=engine)
+            trained = train_prepared(recipe, data, work.scratch, trained, work.part("refit"), warm_start=begin)
+        if Part.TEST in again:
+            split = recipe.data.split.nothing_held_out()
+            recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"split": split})})
         with atomic_folder(out, replaces=FILES) as draft:
             (draft / RECIPE).write_text(recipe.dump(), encoding="utf-8")
             write_json(draft / ORIGIN, origin.model_dump())
@@ -114,6 +140,10 @@ def _is_finished(out: Path, origin: Origin) -> bool:
     if partial_of(out).exists() or not (out / ORIGIN).exists():
         return False
     return Origin.model_validate(read_json(out / ORIGIN)).difference(origin) is None
+
+
+# Given a recipe, the data and what was trained: the parts to train on again.
+Judge: TypeAlias = Callable[[Recipe, Prepared, "Trained"], Collection[Part]]
 
 
 @dataclass(frozen=True)
@@ -148,6 +178,7 @@ def train_prepared(
     checkpoint: Callable[[str], Checkpoint | None] = lambda fit: None,
     added: Positives | None = None,
     epochs: int | None = None,
+    warm_start: Run | None = None,
 ) -> Trained:
     """Both stages; with `before`, for as many epochs as were best there, and with the pseudo-labels found there.
 
@@ -156,13 +187,13 @@ def train_prepared(
         checkpoint: Asked for where the state of each fit is kept.
         added: Positives to train the towers on besides those of the log.
         epochs: Of the towers at most; by default the recipe's.
+        warm_start: The run with whose weights the towers begin.
     """
 
     def towers(pseudo_labels: Positives, name: str) -> Trained:
         both = (added or Positives.none()) + pseudo_labels
-        return replace(
-            _train_towers(recipe, data, scratch, before, checkpoint(name), both, epochs), pseudo_labels=pseudo_labels
-        )
+        trained = _train_towers(recipe, data, scratch, before, checkpoint(name), both, epochs, warm_start)
+        return replace(trained, pseudo_labels=pseudo_labels)
 
     if before or recipe.self_training is None:
         trained = towers(before.pseudo_labels if before else Positives.none(), "towers")
@@ -189,6 +220,7 @@ def _train_towers(
     checkpoint: Checkpoint | None,
     added: Positives,
     epochs: int | None,
+    begin: Run | None,
 ) -> Trained:
     """The first stage alone."""
     examples, report = _examples(recipe, data, added)
@@ -204,6 +236,7 @@ def _train_towers(
     )
     train_projection = before.train_projection if before else _projection_is_trained(recipe, len(examples.rows))
     model = build_model(recipe, data.vocabulary, data.catalogue, train_projection=train_projection)
+    copied = warm_start(model, data.vocabulary, begin, data.catalogue) if begin else None
     if recipe.features.image is not None and not model.items.image.numpy().any():
         raise BadInput(f"no item of {data.name} has an image that can be decoded: leave features.image out.")
     validation = None if before else Validation.of(data, recipe.training)
@@ -211,6 +244,8 @@ def _train_towers(
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         read = _read_in_training(recipe, data, examples, refitting=before is not None)
         tuners = _tuners(recipe, model, data, read, Path(folder))
+        for tuner in tuners if begin else ():
+            tuner.renew()
         fitted = fit(
             *(model, recipe, examples, data, validation, tuners),
             epochs=most,
@@ -218,6 +253,7 @@ def _train_towers(
         )
     metrics = {**before.metrics, "refit": fitted} if before else fitted
     metrics |= {"examples": len(examples.rows), "positives_of_unknown_items": unknown} | report
+    metrics |= {"warm_start": copied} if copied else {}
     return Trained(model, train_projection, None, None, metrics)
 
 

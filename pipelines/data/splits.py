@@ -8,9 +8,10 @@ from enum import IntEnum
 import numpy as np
 
 from pipelines.data.catalogue import Catalogue
+from pipelines.data.draw import drawn_places
 from pipelines.data.histories import Behaviour
 from pipelines.errors import BadInput
-from pipelines.recipe import Split
+from pipelines.recipe import Moments, Split
 
 
 class Part(IntEnum):
@@ -27,10 +28,10 @@ class Parts:
     interactions: np.ndarray
     requests: np.ndarray
 
-    def without_validation(self) -> Parts:
-        """The same, with what was kept for validation in training."""
+    def training_on(self, *parts: Part) -> Parts:
+        """The same, with what was in `parts` in training."""
         return Parts(
-            *(np.where(part == Part.VALIDATION, int(Part.TRAIN), part) for part in (self.interactions, self.requests))
+            *(np.where(np.isin(part, parts), int(Part.TRAIN), part) for part in (self.interactions, self.requests))
         )
 
 
@@ -50,6 +51,8 @@ def split(behaviour: Behaviour, rule: Split, *, on_requests: bool, seed: int = 0
     interactions, requests = behaviour.interactions, behaviour.requests
     if rule.by == "none":
         return everything(behaviour, Part.TRAIN)
+    if rule.moments is not None:
+        return _split_at(behaviour, rule.moments, seed)
     if rule.by == "time":
         cuts = _moments(requests.at if on_requests else interactions.at, rule)
         return Parts(np.searchsorted(cuts, interactions.at, "right"), np.searchsorted(cuts, requests.at, "right"))
@@ -67,6 +70,21 @@ def split(behaviour: Behaviour, rule: Split, *, on_requests: bool, seed: int = 0
     if on_requests:  # no click of a tested slate may be trained on
         part[belongs] = request_part[interactions.request[belongs]]
     return Parts(part, request_part)
+
+
+def _split_at(behaviour: Behaviour, moments: Moments, seed: int) -> Parts:
+    """By time at given moments; of users who are not replayed, what came before `since` is history alone."""
+    never = np.iinfo(np.int64).max
+    test = never if moments.test is None else moments.test
+    cuts = np.array([test if moments.validation is None else moments.validation, test])
+    log = behaviour.interactions
+    replayed = drawn_places(log.user_ids, seed) < moments.replay
+
+    def part(at: np.ndarray, user: np.ndarray) -> np.ndarray:
+        left_out = (at < moments.since) & ~replayed[user]
+        return np.where(left_out, int(Part.UNUSED), np.searchsorted(cuts, at, "right"))
+
+    return Parts(part(log.at, log.user), part(behaviour.requests.at, behaviour.requests.user))
 
 
 def split_at_random(behaviour: Behaviour, rule: Split, seed: int) -> tuple[Behaviour, Parts]:

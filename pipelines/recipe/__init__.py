@@ -5,9 +5,10 @@ from pipelines.recipe.audit import Audit, Limit
 from pipelines.recipe.augmentation import Augmentation, HistoryAugmentation, TextAugmentation
 from pipelines.recipe.balance import Balance, Fill, Simulated, Synthetic, Upsample
 from pipelines.recipe.file import Recipe
-from pipelines.recipe.inputs import Data, Features, Image, Split, Text
+from pipelines.recipe.inputs import Data, Features, Image, Moments, Split, Text
 from pipelines.recipe.learning import FineTuning, ImageTuning, Stage, Training
 from pipelines.recipe.model import Ensemble, Export, Linear, Ranking, Specialists, Towers
+from pipelines.recipe.retraining import Retraining
 from pipelines.recipe.search import Range, Search
 from pipelines.recipe.self_training import SelfTraining
 
@@ -27,9 +28,11 @@ __all__ = [
     "ImageTuning",
     "Limit",
     "Linear",
+    "Moments",
     "Range",
     "Ranking",
     "Recipe",
+    "Retraining",
     "Search",
     "SelfTraining",
     "Simulated",

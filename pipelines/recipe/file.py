@@ -18,6 +18,7 @@ from pipelines.recipe.balance import Balance
 from pipelines.recipe.inputs import Data, Features
 from pipelines.recipe.learning import FineTuning, ImageTuning, Training
 from pipelines.recipe.model import Ensemble, Export, Ranking, Towers
+from pipelines.recipe.retraining import Retraining
 from pipelines.recipe.search import Search
 from pipelines.recipe.section import Section
 from pipelines.recipe.self_training import SelfTraining
@@ -41,7 +42,7 @@ _Loader.add_implicit_resolver(
 
 
 class Recipe(Section):
-    """Data, features, towers, training, ranking, export and search of one run. An unknown key is an error."""
+    """Data, features, towers, training, ranking, export, retraining and search of a run. An unknown key is an error."""
 
     data: Data = Data()
     audit: Audit = Audit()
@@ -57,6 +58,7 @@ class Recipe(Section):
     ensemble: Ensemble | None = None
     ranking: Ranking | None = None
     export: Export = Export()
+    retraining: Retraining = Retraining()
     search: Search = Field({}, description="what `belfry tune` tries; a recipe has a search space of its own")
 
     @model_validator(mode="after")

@@ -9,6 +9,25 @@ from pydantic import Field, model_validator
 from pipelines.recipe.section import Section, Share
 
 
+class Moments(Section):
+    """Where a split by moments cuts, in seconds since 1970; a part begins at its moment, None keeps none of it.
+
+    Before `since`, users are drawn whose examples are replayed; those of the others are history alone.
+    """
+
+    since: int
+    validation: int | None = None
+    test: int | None = None
+    replay: float = Field(1.0, ge=0, le=1, description="of the users, drawn by a hash with the training's seed")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Moments:
+        cuts = [cut for cut in (self.since, self.validation, self.test) if cut is not None]
+        if cuts != sorted(cuts):
+            raise ValueError("since, validation and test must be in this order")
+        return self
+
+
 class Split(Section):
     """Which examples are kept for validation (choice of the epoch) and for the test.
 
@@ -16,16 +35,18 @@ class Split(Section):
     one before it for validation; `random` takes shares of each user's events, for logs whose order says nothing;
     `users` takes shares of the users, of whom training knows nothing; `items` takes what was done to shares of the
     items, and `language` to the items of one language, of which training knows nothing (where slates are judged, those
-    of the last share of time, with the items left out of everything before it); `none` trains on everything.
+    of the last share of time, with the items left out of everything before it); `moments` is by
+    time at the moments that it names, as retraining does; `none` trains on everything.
 
     With `folds`, the test of `users` is the fold's share of the users; that of `time` the block after the first
     `fold + 1` of `folds + 1` equal blocks, with what comes later left out (rolling origin).
     """
 
-    by: Literal["time", "last", "random", "users", "items", "language", "none"] = "time"
+    by: Literal["time", "last", "random", "users", "items", "language", "moments", "none"] = "time"
     validation: Share = 0.1
     test: Share = 0.1
     language: str | None = Field(None, description="of the items that are the test, by language")
+    moments: Moments | None = None
     folds: int | None = Field(None, ge=2, le=50)
     fold: int = Field(0, ge=0, description="from 0")
 
@@ -35,11 +56,24 @@ class Split(Section):
             raise ValueError("validation and test together must leave something to train on")
         if (self.by == "language") != (self.language is not None):
             raise ValueError("language goes with by: language")
+        if (self.by == "moments") != (self.moments is not None):
+            raise ValueError("moments go with by: moments")
         if self.folds is not None and self.by not in ("users", "time"):
             raise ValueError("folds are by users or by time")
         if self.fold >= (self.folds or 1):
             raise ValueError("fold must be below folds")
         return self
+
+    def nothing_held_out(self) -> Split:
+        """The same for a run that was trained on validation and test too, so that nobody judges it there."""
+        if self.moments is None:
+            return Split(by="none")
+        return Split(
+            by="moments",
+            validation=0.0,
+            test=0.0,
+            moments=self.moments.model_copy(update={"validation": None, "test": None}),
+        )
 
 
 class Data(Section):

@@ -145,7 +145,7 @@ def test_lost_clicks_are_counted_by_what_validation_has_more(whole: Prepared, da
     gone = request[unlabelled(data)].mean()
     assert lost_share(data) == pytest.approx(gone, abs=0.1)
     assert lost_share(whole) < 0.2 < lost_share(data)
-    assert lost_share(replace(data, parts=data.parts.without_validation())) == 0.0
+    assert lost_share(replace(data, parts=data.parts.training_on(Part.VALIDATION))) == 0.0
 
 
 def student_scores(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:

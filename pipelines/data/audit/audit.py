@@ -135,7 +135,7 @@ def _border(
     """Where the later window begins, in seconds since 1970."""
     if since is not None:
         return int(since.timestamp())
-    if recipe.data.split.by == "time" and (found := border(divided)) is not None:
+    if recipe.data.split.by in ("time", "moments") and (found := border(divided)) is not None:
         return found
     plausible = tables.facts.filter(_.second.between(EARLIEST, int(now.timestamp())))
     tenth = tables.engine.fetch(plausible.agg(at=_.second.quantile(0.9)))[0]["at"]

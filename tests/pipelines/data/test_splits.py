@@ -144,7 +144,7 @@ def test_splitting_changes_nothing(made: Any) -> None:
 
 def test_without_validation_only_the_validation_part_changes(made: Any) -> None:
     parts = split(made.behaviour, Split(by="time", validation=0.2, test=0.2), on_requests=True)
-    merged = parts.without_validation()
+    merged = parts.training_on(Part.VALIDATION)
     for old, new in ((parts.interactions, merged.interactions), (parts.requests, merged.requests)):
         assert set(new) == {Part.TRAIN, Part.TEST}
         np.testing.assert_array_equal(new == Part.TEST, old == Part.TEST)
