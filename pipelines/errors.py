@@ -8,5 +8,9 @@ class BadInput(Exception):
     """
 
 
+class Busy(Exception):
+    """The same work is under way elsewhere; the message is one clear sentence. The command line exits with code 3."""
+
+
 class Stopped(Exception):
     """Work that ended early for no fault of the input, and can go on; the message is one clear sentence."""

@@ -141,6 +141,7 @@ def write_extra(
             "needs": list(needs),
             "recipe": run.recipe.model_dump(mode="json"),
             "weights": sha256_of(run.folder / WEIGHTS),
+            "run": str(run.folder.resolve()),
             "trained_on": run.origin.model_dump(),
             "data": data,
             "metrics": run.metrics,

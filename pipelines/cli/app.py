@@ -8,8 +8,21 @@ import sys
 
 import typer
 
-from pipelines.cli import data, edge, events, experiment, keys, model, off_policy, quantise, registry, serve, training
-from pipelines.errors import BadInput, Stopped
+from pipelines.cli import (
+    data,
+    edge,
+    events,
+    experiment,
+    keys,
+    model,
+    off_policy,
+    quantise,
+    registry,
+    retrain,
+    serve,
+    training,
+)
+from pipelines.errors import BadInput, Busy, Stopped
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +47,7 @@ edge.register(app)
 serve.register(app)
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
+app.command()(retrain.retrain)
 registry.register(app)
 experiment.register(app)
 off_policy.register(app)
@@ -81,6 +95,8 @@ def run(arguments: list[str]) -> int:
         return _fail("stopped; nothing half-written is left behind.", 130)
     except Stopped as error:
         return _fail(str(error), 1)
+    except Busy as error:
+        return _fail(str(error), 3)
     except BrokenPipeError:
         # Whoever read standard output has enough, as `| head` does; Python must not try to write the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
