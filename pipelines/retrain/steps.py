@@ -218,8 +218,10 @@ class _Retraining:
     def __init__(self, journal: Journal, models: Path, work: Path, store: Path | str | None, data: Path | None) -> None:
         self.journal, self.models, self.work, self.store, self.data = journal, models, work, store, data
         self.folder = journal.folder(work)
-        champion = champion_of(models, journal.model, work, journal.champion, Path(journal.run))
-        self.champion: Champion = champion
+        for left in self.folder.glob(".*"):
+            # Drafts of a process that was killed; nobody else writes here.
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        self.champion: Champion = champion_of(models, journal.model, work, journal.champion, Path(journal.run))
         recipe = Recipe.load(self.folder / RECIPE)
         self.recent = journal.recent or self._write_dataset(recipe)
         split = {"by": "moments", "validation": 0.0, "test": 0.0, "moments": self.recent.moments.model_dump()}
@@ -269,9 +271,9 @@ class _Retraining:
         rankings = [each.ranking for each in (recipe, self.champion.run.recipe)]
         counted = any(ranking is not None and "click_rate" in ranking.features for ranking in rankings)
         recent = write_recent(dataset, out, recipe=recipe, now=journal.now, trained_until=until, whole_slates=counted)
+        shutil.rmtree(exported, ignore_errors=True)
         self.journal = journal.model_copy(update={"recent": recent})
         self.journal.write(self.work)
-        shutil.rmtree(exported, ignore_errors=True)
         say("\n".join(recent.lines()))
         return recent
 
