@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
@@ -9,13 +11,14 @@ from scipy import stats
 from pipelines.data.splits import Part
 from pipelines.errors import BadInput
 from pipelines.judge import CatalogueTargets, Slates
-from pipelines.metrics import RANK_METRICS, SLATE_METRICS, bootstrap, rank_metrics
+from pipelines.metrics import RANK_METRICS, bootstrap, rank_metrics
+from pipelines.position_bias import position_power
 from pipelines.prepare import Prepared
 from pipelines.rankers import Ranker
 from pipelines.recipe import Recipe
 from pipelines.slices import Slices
 
-_DEFAULT_METRIC = "ndcg@10"
+_DEFAULT_METRIC, _FAIR_METRIC = "ndcg@10", "dcg@10"
 _SURE = 0.05
 _WHOLE = "all"
 
@@ -66,7 +69,9 @@ class Verdict(BaseModel):
 def gate(recipe: Recipe, data: Prepared, candidate: Ranker, champion: Ranker) -> Verdict:
     """Judge both on the test part of `data`.
 
-    The metric is `training.metric`, or nDCG@10 where that is `auto`. Every user counts alike: a user's requests are not
+    The metric is dcg@10 on slates, of clicks weighted against position bias: the champion made most of them, and put
+    first what it likes best (`pipelines.position_bias`). On a catalogue it is `training.metric`, or nDCG@10 where that
+    is `auto`. Every user counts alike: a user's requests are not
     independent of one another, so that users are what the bootstrap draws. The successor passes if its mean lead is
     above 0, the lead's interval does not reach further below 0 than `retraining.tolerance`, and it falls in no slice
     with `retraining.slice_users` or more: by item language, device of the request, new and known users, new, head and
@@ -81,8 +86,8 @@ def gate(recipe: Recipe, data: Prepared, candidate: Ranker, champion: Ranker) ->
     Raises:
         BadInput: There is nothing to judge on.
     """
-    there = SLATE_METRICS if data.on_requests else RANK_METRICS
-    metric = recipe.training.metric if recipe.training.metric in there else _DEFAULT_METRIC
+    metric = recipe.training.metric if recipe.training.metric in RANK_METRICS else _DEFAULT_METRIC
+    metric = _FAIR_METRIC if data.on_requests else metric
     measured = _by_slice(data, [candidate, champion], metric)
     values = {name: [_by_user(rows, user) for rows in both] for name, (both, user) in measured.items()}
     if not np.isfinite(values[_WHOLE][0]).any():
@@ -151,6 +156,7 @@ def _by_slice(data: Prepared, rankers: list[Ranker], metric: str) -> dict[str, t
     if data.on_requests:
         slates = Slates.of(data.behaviour, data.parts.requests == Part.TEST, known_only=True)
         scores = [slates.scores(ranker) for ranker in rankers]
+        slates = replace(slates, weight=slates.position ** position_power(slates, scores))
         whole = [slates.measure(each)[metric] for each in scores]
         sliced = [slices.of_slates(slates, each) for each in scores]
         queries = slates.queries
