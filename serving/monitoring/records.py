@@ -1,0 +1,159 @@
+"""What a monitor stores: measures, alerts, and what it remembers. An erased user is in none of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from pydantic import ValidationError
+
+from serving.events import Store
+from serving.events.errors import BadStore
+from serving.events.log import ignoring_known
+from serving.events.tables import ALERTS, MEASURES, MONITORS
+from serving.monitoring.measures import Measure
+from serving.monitoring.rules import Rules
+from serving.monitoring.triggers import Fired, State, step
+from serving.monitoring.window import SECOND
+
+_RULES = "rules"
+_FIELDS = [field.name for field in fields(Measure)]
+_COLUMNS = [MEASURES.c[name] for name in _FIELDS]
+
+
+class Stored(NamedTuple):
+    """A window's measures; times are microseconds since 1970."""
+
+    start: int
+    end: int
+    measures: list[Measure]
+
+
+def write_measures(store: Store, start: int, end: int, measures: Sequence[Measure]) -> None:
+    """Store a window's measures, in place of those that are stored of it.
+
+    Raises:
+        StoreAway: The database cannot be written; nothing was changed.
+    """
+    seconds = (end - start) // SECOND
+    rows = [asdict(each) | {"start": start, "seconds": seconds, "note": each.note or None} for each in measures]
+    with store.writing() as connection:
+        connection.execute(MEASURES.delete().where(MEASURES.c.start == start, MEASURES.c.seconds == seconds))
+        if rows:
+            connection.execute(MEASURES.insert(), rows)
+
+
+def read_measures(
+    store: Store, metric: str, *, seconds: int, since: int = 0, variant: str = "", slice: str = ""
+) -> list[tuple[int, Measure]]:
+    """One measure over time: the windows' starts and values.
+
+    Args:
+        seconds: The windows' length.
+        since: Microseconds since 1970.
+
+    Raises:
+        StoreAway: The database cannot be reached.
+    """
+    table = MEASURES.c
+    chosen = (table.metric == metric) & (table.variant == variant) & (table.slice == slice)
+    query = sa.select(table.start, *_COLUMNS).where(chosen, table.seconds == seconds, table.start >= since)
+    with store.reading() as connection:
+        return [(row.start, _measure(row)) for row in connection.execute(query.order_by(table.start))]
+
+
+def last_window(store: Store, seconds: int | None = None) -> Stored | None:
+    """The latest window that is stored, of this length or any; None where there is none.
+
+    Raises:
+        StoreAway: The database cannot be reached.
+    """
+    table = MEASURES.c
+    query = sa.select(table.start, table.seconds).order_by(table.start.desc(), table.seconds.desc()).limit(1)
+    with store.reading() as connection:
+        found = connection.execute(query if seconds is None else query.where(table.seconds == seconds)).first()
+        if found is None:
+            return None
+        rows = connection.execute(
+            sa.select(*_COLUMNS)
+            .where(table.start == found.start, table.seconds == found.seconds)
+            .order_by(table.variant, table.slice, table.metric)
+        )
+        return Stored(found.start, found.start + found.seconds * SECOND, [_measure(row) for row in rows])
+
+
+def alerts(store: Store, since: int = 0) -> list[Fired]:
+    """What fired since then (microseconds since 1970), the oldest first.
+
+    Raises:
+        StoreAway: The database cannot be reached.
+    """
+    columns = [ALERTS.c[name] for name in Fired._fields]
+    query = sa.select(*columns).where(ALERTS.c.at >= since).order_by(ALERTS.c.at, ALERTS.c.id)
+    with store.reading() as connection:
+        return [Fired(*row) for row in connection.execute(query)]
+
+
+def read_state(store: Store) -> State:
+    """How far the rules are.
+
+    Raises:
+        StoreAway: The database cannot be reached.
+        BadStore: It is not known what is stored: it is a newer Belfry's.
+    """
+    return _state(read_memory(store, _RULES))
+
+
+def evaluate(store: Store, rules: Rules, seen: Any, now: int) -> list[Fired]:
+    """Judge a window by the rules, and store what fired. Of several monitors one does it; a window is judged once.
+
+    Args:
+        seen: What `observe` returned, or `last_window`.
+        now: Microseconds since 1970.
+
+    Returns:
+        What fired now, for the first time. Whoever gets it is to act on it.
+
+    Raises:
+        StoreAway: The database cannot be reached or written; nothing fired.
+        BadStore: As for `read_state`.
+    """
+    with store.writing() as connection:
+        connection.execute(ignoring_known(store, MONITORS), {"name": _RULES, "content": State().model_dump_json()})
+        # Held until the end: another monitor that judges the same window finds it judged.
+        mine = sa.select(MONITORS.c.content).where(MONITORS.c.name == _RULES).with_for_update()
+        state, fired = step(_state(connection.execute(mine).scalar_one()), rules, seen.measures, now, window=seen.start)
+        changed = MONITORS.update().where(MONITORS.c.name == _RULES).values(content=state.model_dump_json())
+        connection.execute(changed)
+        if fired:
+            rows = [each._asdict() | {"id": f"{seen.start}/{each.rule}/{each.state}"} for each in fired]
+            connection.execute(ignoring_known(store, ALERTS), rows)
+    return fired
+
+
+def read_memory(store: Store, name: str) -> str | None:
+    """What is remembered under a name."""
+    with store.reading() as connection:
+        return connection.execute(sa.select(MONITORS.c.content).where(MONITORS.c.name == name)).scalar_one_or_none()
+
+
+def remember(store: Store, name: str, content: str) -> str:
+    """Remember something, unless there is something of that name; returns what is there then."""
+    with store.writing() as connection:
+        connection.execute(ignoring_known(store, MONITORS), {"name": name, "content": content})
+        return str(connection.execute(sa.select(MONITORS.c.content).where(MONITORS.c.name == name)).scalar_one())
+
+
+def _state(content: str | None) -> State:
+    try:
+        return State() if content is None else State.model_validate_json(content)
+    except ValidationError:
+        raise BadStore("What the monitor remembers cannot be read: it is a newer Belfry's.") from None
+
+
+def _measure(row: Any) -> Measure:
+    # By name through the mapping: a row has a method called count.
+    values = {name: row._mapping[name] for name in _FIELDS}
+    return Measure(**(values | {"note": row.note or ""}))
