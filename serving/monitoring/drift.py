@@ -1,17 +1,19 @@
 """Whether two fingerprints differ by more than chance, and by enough to matter.
 
-With many users every difference is significant, and with few large ones are chance: a feature has drifted where both
-its test, corrected for there being several features, and its size say so. The limits of sizes were chosen on quiet
-windows of a simulated newsroom: see `benchmarks/drift.py`.
+With many users every difference is significant, with few a large one is chance, and news has another agenda every
+day: a feature has drifted where its test, corrected for there being several features, says so, its size is above the
+limit, and that size is well above what is usual between windows. Limits were chosen on the quiet days of simulated
+newsrooms: see `benchmarks/drift.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from serving.monitoring.features import OF_THE_MODEL
+from serving.monitoring.features import OF_THE_AGENDA, OF_THE_MODEL
 from serving.monitoring.fingerprint import OTHERS, Categories, Fingerprint, Numbers, Vectors
 from serving.monitoring.significance import chi_squared_sf, holm, kolmogorov_sf
 
@@ -23,6 +25,7 @@ _EXPECTED = 5.0  # in a cell of a chi-squared test
 _TOLD = 3  # categories in a reason
 PSI, KS, CENTROID = "psi", "ks", "centroid"
 LIMITS = {PSI: 0.1, KS: 0.15, CENTROID: 0.25}
+TIMES_USUAL = 1.5
 
 
 @dataclass(frozen=True)
@@ -49,48 +52,70 @@ class Finding:
 
 
 def drift(
-    reference: Fingerprint, current: Fingerprint, *, alpha: float = ALPHA, limits: dict[str, float] | None = None
+    reference: Fingerprint,
+    current: Fingerprint,
+    *,
+    usual: Mapping[str, float] | None = None,
+    alpha: float = ALPHA,
+    limits: Mapping[str, float] | None = None,
 ) -> tuple[list[Finding], list[str]]:
     """Compare every feature that both have.
 
     Args:
+        usual: By feature, the largest size between windows in which nothing was wrong, beside what the reference says.
+            What follows the agenda is not judged where neither knows.
         alpha: Chance that any feature is called significant where none has changed.
         limits: Of sizes, instead of `LIMITS`.
 
     Returns:
         Findings, in the order of the features' names; and sentences on what was not compared, and why.
     """
-    limits = LIMITS | (limits or {})
+    limits = LIMITS | dict(limits or {})
     if reference.hours != current.hours:
         return [], [
             f"{reference.source} counts users in windows of {reference.hours:g} h, these are of {current.hours:g} h: "
             "not compared."
         ]
+    found, skipped = _compared(reference, current)
+    adjusted = holm([each.p_value for each in found])
+    judged = []
+    for each, chance in zip(found, adjusted, strict=True):
+        known = [sizes[each.feature] for sizes in (reference.usual, usual or {}) if each.feature in sizes]
+        if not known and each.feature in OF_THE_AGENDA:
+            skipped.append(f"{each.feature} is not judged: what is usual of it is known after some windows.")
+        judged.append(_judged(each, chance, limits[each.effect], max(known, default=None), alpha))
+    return sorted(judged, key=lambda each: each.feature), skipped
+
+
+def sizes_of(reference: Fingerprint, current: Fingerprint) -> dict[str, float]:
+    """By feature, the size that decides on drift."""
+    return {each.feature: each.sizes[each.effect] for each in _compared(reference, current)[0]}
+
+
+def _judged(found: Finding, chance: float, limit: float, usual: float | None, alpha: float) -> Finding:
+    size = found.sizes[found.effect]
+    large = size >= max(limit, TIMES_USUAL * (usual or 0.0))
+    drifted = chance < alpha and large and not (usual is None and found.feature in OF_THE_AGENDA)
+    verdict = "differs from" if drifted else "is near" if chance < alpha else "is as in"
+    told = f"limit {limit:g}" if usual is None else f"limit {limit:g}, usual up to {usual:.3f}"
+    reason = f"{found.feature} {verdict} {found.reference}: {found.reason} ({told}), p {chance:.2g}, "
+    return replace(found, p_value=chance, drifted=drifted, reason=f"{reason}{found.rows:,} users.")
+
+
+def _compared(reference: Fingerprint, current: Fingerprint) -> tuple[list[Finding], list[str]]:
     found, skipped = [], []
     other_version = None not in (reference.version, current.version) and reference.version != current.version
     for kind in ("categories", "numbers", "vectors"):
         before, now = getattr(reference, kind), getattr(current, kind)
         for name in sorted(before.keys() | now.keys()):
-            if name in OF_THE_MODEL and other_version:
-                skipped.append(
-                    f"{name} is version {current.version}'s, in {reference.source} version {reference.version}'s."
-                )
-                continue
             why = _unusable(before.get(name), now.get(name), reference.source)
+            if name in OF_THE_MODEL and other_version:
+                why = f"is version {current.version}'s, in {reference.source} version {reference.version}'s"
             if why:
                 skipped.append(f"{name} {why}.")
             else:
                 found.append(_compare(name, before[name], now[name], reference.source))
-    adjusted = holm([each.p_value for each in found])
-    judged = []
-    for each, chance in zip(found, adjusted, strict=True):
-        limit, size = limits[each.effect], each.sizes[each.effect]
-        drifted = chance < alpha and size >= limit
-        verdict = "differs from" if drifted else "is near" if chance < alpha else "is as in"
-        reason = f"{each.feature} {verdict} {each.reference}: {each.reason}, p {chance:.2g}"
-        reason += f" (limit {limit:g}), {each.rows:,} users."
-        judged.append(replace(each, p_value=chance, drifted=drifted, reason=reason))
-    return sorted(judged, key=lambda each: each.feature), skipped
+    return found, skipped
 
 
 def _unusable(before: _Part | None, now: _Part | None, source: str) -> str | None:

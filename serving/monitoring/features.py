@@ -13,6 +13,8 @@ _GAP = 5  # places between the scores that are compared
 
 # What depends on who chose the items that were shown, and is like training's only where that was a gateway too.
 OF_THE_POLICY = ("wanted_category", "item_age_hours")
+# What has another agenda every window: whether a difference is unusual can only be said beside other windows.
+OF_THE_AGENDA = ("history_category", "wanted_category", "item_age_hours")
 # What depends on the version of the model that answered.
 OF_THE_MODEL = ("score_top", "score_gap", "embedding")
 

@@ -101,6 +101,7 @@ class Fingerprint(BaseModel):
         hours: The length of the windows in which a user counts once; fingerprints of other lengths are not comparable.
         until: Where the training data ended, in microseconds since 1970; None for a window of traffic.
         model, version: Whose scores and embeddings these are.
+        usual: By feature, how large a difference is between the windows that it was made of, where it was of several.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -114,6 +115,7 @@ class Fingerprint(BaseModel):
     categories: dict[str, Categories] = {}
     numbers: dict[str, Numbers] = {}
     vectors: dict[str, Vectors] = {}
+    usual: dict[str, _Count] = {}
 
     @classmethod
     def of(

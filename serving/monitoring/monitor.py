@@ -17,7 +17,7 @@ from serving.monitoring.drift import FEWEST, Finding, drift
 from serving.monitoring.features import Feature, Samples
 from serving.monitoring.fingerprint import BadFingerprint, Fingerprint
 from serving.monitoring.measures import NEW_HOURS, K, Measure, measure
-from serving.monitoring.records import last_window, read_measures, read_memory, remember, write_measures
+from serving.monitoring.records import last_window, read_measures, read_memory, remember, usual_sizes, write_measures
 from serving.monitoring.samples import HISTORY, MOST_USERS, Sampled, sample
 from serving.monitoring.window import LAG_SECONDS, SECOND, Window, count_positives, read_window
 
@@ -115,7 +115,10 @@ def observe(
         references["live"] = live
     findings: dict[str, list[Finding]] = {}
     for role, reference in references.items():
-        findings[role], why = drift(reference, current)
+        usual = usual_sizes(store, start, seconds=(end - start) // SECOND, role=role)
+        for name, size in (fingerprint.usual if fingerprint is not None else {}).items():
+            usual[name] = max(size, usual.get(name, 0.0))
+        findings[role], why = drift(reference, current, usual=usual)
         skipped += [f"Against {role}: {each}" for each in why]
     measures += _drift_measures(findings)
     write_measures(store, start, end, measures)

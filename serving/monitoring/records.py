@@ -13,12 +13,14 @@ from serving.events import Store
 from serving.events.errors import BadStore
 from serving.events.log import ignoring_known
 from serving.events.tables import ALERTS, MEASURES, MONITORS
+from serving.monitoring.drift import CENTROID, KS, PSI
 from serving.monitoring.measures import Measure
 from serving.monitoring.rules import Rules
 from serving.monitoring.triggers import Fired, State, step
 from serving.monitoring.window import SECOND
 
 _RULES = "rules"
+_LOOKED_BACK, _FEWEST = 28, 3  # windows that say what is usual
 _FIELDS = [field.name for field in fields(Measure)]
 _COLUMNS = [MEASURES.c[name] for name in _FIELDS]
 
@@ -82,6 +84,36 @@ def last_window(store: Store, seconds: int | None = None) -> Stored | None:
             .order_by(table.variant, table.slice, table.metric)
         )
         return Stored(found.start, found.start + found.seconds * SECOND, [_measure(row) for row in rows])
+
+
+def usual_sizes(store: Store, before: int, *, seconds: int, role: str) -> dict[str, float]:
+    """By feature, the largest size of its difference from a reference in earlier windows, those aside in which it had
+    drifted; only of features that were compared in some windows.
+
+    Args:
+        before: Start of the window that is to be judged, in microseconds since 1970.
+        seconds: The windows' length.
+        role: Of the reference: training or live.
+
+    Raises:
+        StoreAway: The database cannot be reached.
+    """
+    table = MEASURES.c
+    since = before - _LOOKED_BACK * seconds * SECOND
+    chosen = (table.seconds == seconds) & (table.start >= since) & (table.start < before) & (table.variant == "")
+    query = sa.select(table.start, table.metric, table.value).where(chosen, table.slice == f"reference={role}")
+    windows: dict[int, dict[str, float]] = {}
+    with store.reading() as connection:
+        for start, metric, value in connection.execute(query):
+            windows.setdefault(start, {})[metric] = value
+    found: dict[str, list[float]] = {}
+    for metrics in windows.values():
+        for metric, value in metrics.items():
+            kind, _, feature = metric.partition(".")
+            decides = kind in (KS, CENTROID) or (kind == PSI and f"{KS}.{feature}" not in metrics)
+            if decides and not metrics.get(f"drift.{feature}"):
+                found.setdefault(feature, []).append(value)
+    return {feature: max(sizes) for feature, sizes in found.items() if len(sizes) >= _FEWEST}
 
 
 def alerts(store: Store, since: int = 0) -> list[Fired]:
