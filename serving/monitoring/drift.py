@@ -25,7 +25,7 @@ _EXPECTED = 5.0  # in a cell of a chi-squared test
 _TOLD = 3  # categories in a reason
 PSI, KS, CENTROID = "psi", "ks", "centroid"
 LIMITS = {PSI: 0.1, KS: 0.15, CENTROID: 0.25}
-TIMES_USUAL = 1.5
+TIMES_USUAL = 2.0
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,15 @@ def drift(
     reference: Fingerprint,
     current: Fingerprint,
     *,
-    usual: Mapping[str, float] | None = None,
+    usual: Mapping[str, float],
     alpha: float = ALPHA,
     limits: Mapping[str, float] | None = None,
 ) -> tuple[list[Finding], list[str]]:
     """Compare every feature that both have.
 
     Args:
-        usual: By feature, the largest size between windows in which nothing was wrong, beside what the reference says.
-            What follows the agenda is not judged where neither knows.
+        usual: By feature, the largest size between windows in which nothing was wrong. What follows the agenda is not
+            judged where it is not in there.
         alpha: Chance that any feature is called significant where none has changed.
         limits: Of sizes, instead of `LIMITS`.
 
@@ -80,10 +80,10 @@ def drift(
     adjusted = holm([each.p_value for each in found])
     judged = []
     for each, chance in zip(found, adjusted, strict=True):
-        known = [sizes[each.feature] for sizes in (reference.usual, usual or {}) if each.feature in sizes]
-        if not known and each.feature in OF_THE_AGENDA:
+        known = usual.get(each.feature)
+        if known is None and each.feature in OF_THE_AGENDA:
             skipped.append(f"{each.feature} is not judged: what is usual of it is known after some windows.")
-        judged.append(_judged(each, chance, limits[each.effect], max(known, default=None), alpha))
+        judged.append(_judged(each, chance, limits[each.effect], known, alpha))
     return sorted(judged, key=lambda each: each.feature), skipped
 
 
@@ -186,10 +186,12 @@ def _categories(name: str, before: Categories, now: Categories, source: str) -> 
         value for value in now.counts if value != OTHERS and value not in before.counts and OTHERS not in before.counts
     ]
     counts = np.array([[side.counts.get(value, 0) for value in kept] for side in (before, now)], float)
-    rest = np.array([[side.rows] for side in (before, now)]) - counts.sum(axis=1, keepdims=True)
-    counts = np.c_[counts, rest] if rest.any() else counts
-    names = [*kept, OTHERS] if rest.any() else kept
-    worth = counts * np.array([[before.worth / before.rows], [now.worth / now.rows]])
+    total = np.array([[sum(side.counts.values())] for side in (before, now)])
+    rest = np.maximum(0.0, total - counts.sum(axis=1, keepdims=True))
+    names = kept
+    if (rest > 1e-9 * total).any():
+        counts, names = np.c_[counts, rest], [*kept, OTHERS]
+    worth = counts / total * np.array([[before.worth], [now.worth]])
     size = _beyond_chance(counts, before.worth, now.worth)
     shares = counts / counts.sum(axis=1, keepdims=True)
     most = np.argsort(-np.abs(shares[1] - shares[0]), kind="stable")[:_TOLD]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 _HOUR = 3_600.0
+_PRIOR = 50  # showings: what was hardly shown has no say
 _GAP = 5  # places between the scores that are compared
 
 # What depends on who chose the items that were shown, and is like training's only where that was a gateway too.
@@ -52,6 +53,7 @@ class Wanted:
     category: np.ndarray  # (W,) str
     dwell: np.ndarray  # (W,) seconds
     scroll: np.ndarray  # (W,) 0 to 1
+    shown: Mapping[str, int] | None = None  # items shown, by category; None where that is not known
 
 
 class Feature(NamedTuple):
@@ -60,17 +62,22 @@ class Feature(NamedTuple):
     Args:
         values: (n,) str for categories, or numbers of which NaN is left out.
         drawn_with: (n,) ints: who or what each value came with. Values that came together are no independent draws.
+        weights: (n,) what each counts, for categories.
     """
 
     values: np.ndarray
     drawn_with: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def worth(self) -> float:
-        """How many independent draws the values are worth: (sum of n)^2 / sum of n^2 over units (Kish 1965)."""
-        there = np.ones(len(self.values), bool) if self.values.dtype == object else ~np.isnan(self.values)
-        if self.drawn_with is None or not there.any():
-            return float(there.sum())
-        sizes = np.unique(self.drawn_with[there], return_counts=True)[1].astype(float)
+        """How many independent draws the values are worth: (sum of w)^2 / sum of w^2 over units (Kish 1965)."""
+        kinds = self.values.dtype == object or self.values.ndim > 1
+        there = np.ones(len(self.values), bool) if kinds else ~np.isnan(self.values)
+        if not there.any():
+            return 0.0
+        weights = np.ones(len(there)) if self.weights is None else self.weights
+        units = np.arange(len(there)) if self.drawn_with is None else self.drawn_with
+        sizes = np.bincount(np.unique(units[there], return_inverse=True)[1], weights[there])
         return float(sizes.sum() ** 2 / (sizes @ sizes))
 
 
@@ -97,15 +104,26 @@ def features_of(
         "history_category": Feature(samples.category[last[some]], samples.user[some]),
         "history_dwell": Feature(_means(samples.dwell, samples.offsets), samples.user),
         "history_scroll": Feature(_means(samples.scroll, samples.offsets), samples.user),
-        "wanted_category": Feature(wanted.category, wanted.item),
         "dwell_seconds": Feature(wanted.dwell.astype(float), wanted.user),
         "scroll_depth": Feature(wanted.scroll.astype(float), wanted.user),
     }
+    if wanted.shown is not None:
+        found["wanted_category"] = Feature(wanted.category, wanted.item, _appetite(wanted.category, wanted.shown))
     if age_hours is not None:
         found["item_age_hours"] = Feature(age_hours, samples.user)
     if scores is not None:
         found |= score_features(scores, samples.user)
     return found
+
+
+def _appetite(category: np.ndarray, shown: Mapping[str, int]) -> np.ndarray:
+    """(W,) weights under which categories count as if each had been shown equally often: direct standardisation.
+
+    What is on offer changes every day, what people want of it hardly. In a simulated newsroom the index between two
+    quiet days is a fifth of what it is without.
+    """
+    weights = np.array([1 / (shown.get(each, 0) + _PRIOR) for each in category])
+    return weights / weights.mean() if len(weights) else weights
 
 
 def score_features(scores: np.ndarray, user: np.ndarray) -> Mapping[str, Feature]:

@@ -31,9 +31,9 @@ class _Part(BaseModel):
 
 
 class Categories(_Part):
-    """Counts of a feature's values; the rarest are `OTHERS`."""
+    """Counts of a feature's values, by their weights; the rarest are `OTHERS`."""
 
-    counts: dict[str, int]
+    counts: dict[str, _Count]
 
 
 class Numbers(_Part):
@@ -101,7 +101,9 @@ class Fingerprint(BaseModel):
         hours: The length of the windows in which a user counts once; fingerprints of other lengths are not comparable.
         until: Where the training data ended, in microseconds since 1970; None for a window of traffic.
         model, version: Whose scores and embeddings these are.
-        usual: By feature, how large a difference is between the windows that it was made of, where it was of several.
+        usual: By feature, how large a difference is between any two of the windows that it was made of, where it was
+            of several.
+        usual_next: The same between a window and the next.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -116,6 +118,7 @@ class Fingerprint(BaseModel):
     numbers: dict[str, Numbers] = {}
     vectors: dict[str, Vectors] = {}
     usual: dict[str, _Count] = {}
+    usual_next: dict[str, _Count] = {}
 
     @classmethod
     def of(
@@ -189,10 +192,11 @@ class Fingerprint(BaseModel):
 
 
 def _categories(feature: Feature) -> Categories:
-    names, counts = np.unique(feature.values.astype(str), return_counts=True)
+    names, places = np.unique(feature.values.astype(str), return_inverse=True)
+    counts = np.bincount(places, feature.weights)
     order = np.argsort(-counts, kind="stable")
-    found = {str(names[place]): int(counts[place]) for place in order[:_MOST_CATEGORIES]}
-    rest = int(counts[order[_MOST_CATEGORIES:]].sum())
+    found = {str(names[place]): float(counts[place]) for place in order[:_MOST_CATEGORIES]}
+    rest = float(counts[order[_MOST_CATEGORIES:]].sum())
     if rest:
         found[OTHERS] = found.get(OTHERS, 0) + rest
     return Categories(rows=len(feature.values), worth=feature.worth(), counts=found)
@@ -217,12 +221,10 @@ def _numbers(feature: Feature) -> Numbers:
 def _vectors(feature: Feature) -> Vectors:
     values = feature.values.astype(np.float64)
     projected = values @ directions(values.shape[1])
-    units = feature.drawn_with
-    sizes = np.ones(len(values)) if units is None else np.unique(units, return_counts=True)[1].astype(float)
     centred = values - values.mean(axis=0)
     return Vectors(
         rows=len(values),
-        worth=float(sizes.sum() ** 2 / (sizes @ sizes)),
+        worth=feature.worth(),
         centroid=values.mean(axis=0).tolist(),
         spread=float(np.sqrt((centred**2).sum(axis=1).mean())),
         projected=projected.mean(axis=0).tolist(),

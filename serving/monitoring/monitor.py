@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,11 +12,12 @@ import sqlalchemy as sa
 from serving.client import ClientError
 from serving.events import Store
 from serving.events.tables import SLATES
-from serving.monitoring.drift import FEWEST, Finding, drift
+from serving.monitoring.drift import Finding, drift
 from serving.monitoring.features import Feature, Samples
-from serving.monitoring.fingerprint import BadFingerprint, Fingerprint
+from serving.monitoring.fingerprint import Fingerprint
 from serving.monitoring.measures import NEW_HOURS, K, Measure, measure
-from serving.monitoring.records import last_window, read_measures, read_memory, remember, usual_sizes, write_measures
+from serving.monitoring.memory import keep_window, live_reference, window_before
+from serving.monitoring.records import last_window, read_measures, usual_sizes, write_measures
 from serving.monitoring.samples import HISTORY, MOST_USERS, Sampled, sample
 from serving.monitoring.window import LAG_SECONDS, SECOND, Window, count_positives, read_window
 
@@ -34,7 +34,7 @@ class Observation:
 
     Args:
         measures: All numbers, of drift too.
-        findings: Every feature that could be compared, by reference (`training`, `live`).
+        findings: Every feature that could be compared, by reference (`training`, `live`, `before`).
         skipped: Sentences on what could not be, and why.
         version: That made most answers; None where no model made any.
     """
@@ -74,9 +74,10 @@ def observe(
 ) -> Observation:
     """Measure the window from `start` up to `end`, and store what was found in place of what is stored of it.
 
-    There are two references. `training` is the fingerprint of the model's version. `live` is the first full window of
-    this length in which that version answered: what depends on who chose the items is compared with it alone, unless a
-    gateway made the training data too. Where it is not stored yet, and this window is one, it is stored.
+    There are three references. `training` is the fingerprint of the model's version: what the model has learnt no
+    longer holds. `live` is the first full window of this length in which that version answered: what depends on who
+    chose the items is compared with it, and with training only where a gateway made that data too. `before` is the
+    window before this one: something broke, or began, at once. Windows are kept for that as fingerprints.
 
     Args:
         start, end: Microseconds since 1970. The window, and `lag_seconds` after it, must be over: nothing here knows
@@ -110,18 +111,19 @@ def observe(
         skipped.append("There is no fingerprint of the training data.")
     else:
         references["training"] = fingerprint
-    live = _live_reference(store, window, current, skipped)
-    if live is not None:
-        references["live"] = live
+    stored = {"live": live_reference(store, window, current, skipped), "before": window_before(store, window, skipped)}
+    references |= {role: reference for role, reference in stored.items() if reference is not None}
     findings: dict[str, list[Finding]] = {}
     for role, reference in references.items():
         usual = usual_sizes(store, start, seconds=(end - start) // SECOND, role=role)
-        for name, size in (fingerprint.usual if fingerprint is not None else {}).items():
-            usual[name] = max(size, usual.get(name, 0.0))
+        if fingerprint is not None:
+            between = fingerprint.usual_next if role == "before" else fingerprint.usual
+            usual |= {name: max(size, usual.get(name, 0.0)) for name, size in between.items()}
         findings[role], why = drift(reference, current, usual=usual)
         skipped += [f"Against {role}: {each}" for each in why]
     measures += _drift_measures(findings)
     write_measures(store, start, end, measures)
+    keep_window(store, window, current)
     return Observation(start, end, measures, findings, skipped, version)
 
 
@@ -182,45 +184,6 @@ def _vectors(embed: Embed | None, sampled: Sampled, version: int | None) -> tupl
     except ClientError as error:
         return {}, [f"Embeddings are not compared: the model server gives none ({error})."]
     return {"embedding": Feature(vectors, sampled.samples.user)}, []
-
-
-def _live_reference(store: Store, window: Window, current: Fingerprint, skipped: list[str]) -> Fingerprint | None:
-    """The first full window of the version that answers; None where this is it, or there is none yet."""
-    if current.version is None:
-        skipped.append("Against live: no model answered in this window.")
-        return None
-    name = f"reference:{current.model or ''}:{current.version}:{current.hours:g}"
-    content = read_memory(store, name)
-    if content is None:
-        rows = max((each.rows for each in current.categories.values()), default=0)
-        why = None
-        if not _is_full(window, current.version):
-            why = f"version {current.version} did not answer throughout"
-        elif rows < FEWEST:
-            why = f"it has {rows:,} users, which is too few ({FEWEST})"
-        if why is not None:
-            skipped.append(f"Against live: this window cannot be the reference, since {why}.")
-            return None
-        content = remember(store, name, json.dumps({"start": window.start, "fingerprint": current.dump()}))
-    kept = json.loads(content)
-    if kept["start"] == window.start:
-        skipped.append(f"Against live: this window is the reference of version {current.version}.")
-        return None
-    try:
-        return Fingerprint.parse(kept["fingerprint"])
-    except BadFingerprint as error:
-        skipped.append(f"Against live: {error}")
-        return None
-
-
-def _is_full(window: Window, version: int) -> bool:
-    """Whether there is traffic from the beginning, and a version made as many of the first and of the last tenth of the
-    answers as it would, had it been there throughout."""
-    mine = window.version[window.version >= 0] == version
-    tenth = max(1, len(mine) // 10)
-    least = mine.mean() / 2
-    early = window.at[0] - window.start < (window.end - window.start) / 10
-    return bool(early and mine[:tenth].mean() >= least and mine[-tenth:].mean() >= least)
 
 
 def _age(store: Store, window: Window, until: int, positive_rating: float | None) -> list[Measure]:

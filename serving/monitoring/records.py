@@ -15,11 +15,11 @@ from serving.events.log import ignoring_known
 from serving.events.tables import ALERTS, MEASURES, MONITORS
 from serving.monitoring.drift import CENTROID, KS, PSI
 from serving.monitoring.measures import Measure
+from serving.monitoring.memory import RULES, read_memory
 from serving.monitoring.rules import Rules
 from serving.monitoring.triggers import Fired, State, step
 from serving.monitoring.window import SECOND
 
-_RULES = "rules"
 _LOOKED_BACK, _FEWEST = 28, 3  # windows that say what is usual
 _FIELDS = [field.name for field in fields(Measure)]
 _COLUMNS = [MEASURES.c[name] for name in _FIELDS]
@@ -135,7 +135,7 @@ def read_state(store: Store) -> State:
         StoreAway: The database cannot be reached.
         BadStore: It is not known what is stored: it is a newer Belfry's.
     """
-    return _state(read_memory(store, _RULES))
+    return _state(read_memory(store, RULES))
 
 
 def evaluate(store: Store, rules: Rules, seen: Any, now: int) -> list[Fired]:
@@ -153,29 +153,16 @@ def evaluate(store: Store, rules: Rules, seen: Any, now: int) -> list[Fired]:
         BadStore: As for `read_state`.
     """
     with store.writing() as connection:
-        connection.execute(ignoring_known(store, MONITORS), {"name": _RULES, "content": State().model_dump_json()})
+        connection.execute(ignoring_known(store, MONITORS), {"name": RULES, "content": State().model_dump_json()})
         # Held until the end: another monitor that judges the same window finds it judged.
-        mine = sa.select(MONITORS.c.content).where(MONITORS.c.name == _RULES).with_for_update()
+        mine = sa.select(MONITORS.c.content).where(MONITORS.c.name == RULES).with_for_update()
         state, fired = step(_state(connection.execute(mine).scalar_one()), rules, seen.measures, now, window=seen.start)
-        changed = MONITORS.update().where(MONITORS.c.name == _RULES).values(content=state.model_dump_json())
+        changed = MONITORS.update().where(MONITORS.c.name == RULES).values(content=state.model_dump_json())
         connection.execute(changed)
         if fired:
             rows = [each._asdict() | {"id": f"{seen.start}/{each.rule}/{each.state}"} for each in fired]
             connection.execute(ignoring_known(store, ALERTS), rows)
     return fired
-
-
-def read_memory(store: Store, name: str) -> str | None:
-    """What is remembered under a name."""
-    with store.reading() as connection:
-        return connection.execute(sa.select(MONITORS.c.content).where(MONITORS.c.name == name)).scalar_one_or_none()
-
-
-def remember(store: Store, name: str, content: str) -> str:
-    """Remember something, unless there is something of that name; returns what is there then."""
-    with store.writing() as connection:
-        connection.execute(ignoring_known(store, MONITORS), {"name": name, "content": content})
-        return str(connection.execute(sa.select(MONITORS.c.content).where(MONITORS.c.name == name)).scalar_one())
 
 
 def _state(content: str | None) -> State:

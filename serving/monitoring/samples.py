@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -100,6 +101,7 @@ def _wanted(window: Window, most: int) -> Wanted:
         category=window.category[item] if len(item) else _strings([]),
         dwell=np.nan_to_num(window.dwell[chosen]),
         scroll=np.nan_to_num(window.scroll[chosen]),
+        shown=dict(Counter(window.category[window.item].tolist())) if len(window.item) else {},
     )
 
 
