@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines.cli import data, edge, events, keys, model, quantise, registry, serve, training
+from pipelines.cli import data, edge, events, keys, model, monitor, quantise, registry, serve, training
 from pipelines.errors import BadInput, Stopped
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ serve.register(app)
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 registry.register(app)
+monitor.register(app)
 
 # The extra that brings a module; what several extras bring is in the smallest.
 _EXTRAS = {

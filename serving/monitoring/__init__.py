@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from serving.monitoring.drift import Finding, drift
+    from serving.monitoring.drift import Finding, find_drift
     from serving.monitoring.fingerprint import BadFingerprint, Fingerprint
     from serving.monitoring.measures import Measure, measure
     from serving.monitoring.monitor import Observation, due_windows, observe
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Each where it is: a trainer that makes a fingerprint has no database, and a gateway needs no statistics.
 _HOMES = {
-    "drift": ("Finding", "drift"),
+    "drift": ("Finding", "find_drift"),
     "fingerprint": ("BadFingerprint", "Fingerprint"),
     "measures": ("Measure", "measure"),
     "monitor": ("Observation", "due_windows", "observe"),
@@ -50,9 +50,9 @@ __all__ = [
     "State",
     "Window",
     "alerts",
-    "drift",
     "due_windows",
     "evaluate",
+    "find_drift",
     "last_window",
     "measure",
     "observe",

@@ -51,7 +51,7 @@ class Finding:
     reason: str
 
 
-def drift(
+def find_drift(
     reference: Fingerprint,
     current: Fingerprint,
     *,

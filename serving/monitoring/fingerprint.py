@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from serving.monitoring.features import Feature
 
 OTHERS = "(others)"
+IN_VERSION = "assets.extra/fingerprint.json"  # where an exported version keeps its own
 _MOST_CATEGORIES = 100
 _POINTS = 256
 PROJECTED = 8  # directions that a centroid is tested in
@@ -99,6 +100,7 @@ class Fingerprint(BaseModel):
     Args:
         source: For people: what it is of.
         hours: The length of the windows in which a user counts once; fingerprints of other lengths are not comparable.
+        history: Events of a user that the model is told.
         until: Where the training data ended, in microseconds since 1970; None for a window of traffic.
         model, version: Whose scores and embeddings these are.
         usual: By feature, how large a difference is between any two of the windows that it was made of, where it was
@@ -111,6 +113,7 @@ class Fingerprint(BaseModel):
     format: Literal[1] = 1
     source: str
     hours: float = Field(gt=0)
+    history: int | None = None
     until: int | None = None
     model: str | None = None
     version: int | None = None
@@ -128,6 +131,7 @@ class Fingerprint(BaseModel):
         *,
         source: str,
         hours: float,
+        history: int | None = None,
         until: int | None = None,
         model: str | None = None,
         version: int | None = None,
@@ -149,6 +153,7 @@ class Fingerprint(BaseModel):
         return cls(
             source=source,
             hours=hours,
+            history=history,
             until=until,
             model=model,
             version=version,

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from serving.client import ClientError
 from serving.events import Store
 from serving.events.tables import SLATES
-from serving.monitoring.drift import Finding, drift
+from serving.monitoring.drift import Finding, find_drift
 from serving.monitoring.features import Feature, Samples
-from serving.monitoring.fingerprint import Fingerprint
+from serving.monitoring.fingerprint import BadFingerprint, Fingerprint
 from serving.monitoring.measures import NEW_HOURS, K, Measure, measure
 from serving.monitoring.memory import keep_window, live_reference, window_before
 from serving.monitoring.records import last_window, read_measures, usual_sizes, write_measures
@@ -26,6 +26,7 @@ _USUAL, _FEWEST_USUAL = 7, 3  # windows before that say what clicks are usual
 _MOST_DUE = 60
 
 Embed = Callable[[Samples, int], np.ndarray]
+FindFingerprint = Callable[[str, int], Fingerprint | None]
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,14 @@ def observe(
     start: int,
     end: int,
     *,
-    fingerprint: Fingerprint | None = None,
+    fingerprint: Fingerprint | FindFingerprint | None = None,
     trained_until: int | None = None,
     model: str | None = None,
     embed: Embed | None = None,
     lag_seconds: float = LAG_SECONDS,
     k: int = K,
     new_hours: float = NEW_HOURS,
-    history: int = HISTORY,
+    history: int | None = None,
     most_users: int = MOST_USERS,
     positive_rating: float | None = None,
 ) -> Observation:
@@ -82,11 +83,11 @@ def observe(
     Args:
         start, end: Microseconds since 1970. The window, and `lag_seconds` after it, must be over: nothing here knows
             what time it is.
-        fingerprint: `assets.extra/fingerprint.json` of the version that answers.
+        fingerprint: `assets.extra/fingerprint.json` of the version that answers, or what finds it by model and version.
         trained_until: Where its training data ended, in microseconds since 1970; the fingerprint's by default.
         model: Count answers of this model for the version; any by default.
         embed: Gives users' vectors by a version, such as `vectors.Embedder`.
-        history: Events of a user that the model is told: the gateway's setting, and not more than the model takes.
+        history: Events of a user that the model is told; the fingerprint's by default, or else the gateway's default.
         most_users: That are compared; all are measured.
 
     Raises:
@@ -95,31 +96,33 @@ def observe(
     window = read_window(store, start, end, lag_seconds=lag_seconds, positive_rating=positive_rating)
     measures = measure(window, k=k, new_hours=new_hours)
     measures += _changes(store, window, measures)
-    if trained_until is None and fingerprint is not None:
-        trained_until = fingerprint.until
+    name, version = _answering(window, model)
+    skipped: list[str] = []
+    known = _known(fingerprint, name, version, skipped)
+    if trained_until is None and known is not None:
+        trained_until = known.until
     if trained_until is not None:
         measures += _age(store, window, trained_until, positive_rating)
-    name, version = _answering(window, model)
+    history = history or (known.history if known is not None else None) or HISTORY
     sampled = sample(store, window, history=history, most_users=most_users, positive_rating=positive_rating)
-    vectors, skipped = _vectors(embed, sampled, version)
+    vectors = _vectors(embed, sampled, version, skipped)
     hours = (end - start) / _HOUR
     current = Fingerprint.of(
         sampled.features(version), vectors, source=_span(start, end), hours=hours, model=name or None, version=version
     )
-    references: dict[str, Fingerprint] = {}
-    if fingerprint is None:
-        skipped.append("There is no fingerprint of the training data.")
-    else:
-        references["training"] = fingerprint
-    stored = {"live": live_reference(store, window, current, skipped), "before": window_before(store, window, skipped)}
-    references |= {role: reference for role, reference in stored.items() if reference is not None}
+    stored = {
+        "training": known,
+        "live": live_reference(store, window, current, skipped),
+        "before": window_before(store, window, skipped),
+    }
+    references = {role: reference for role, reference in stored.items() if reference is not None}
     findings: dict[str, list[Finding]] = {}
     for role, reference in references.items():
         usual = usual_sizes(store, start, seconds=(end - start) // SECOND, role=role)
-        if fingerprint is not None:
-            between = fingerprint.usual_next if role == "before" else fingerprint.usual
+        if known is not None:
+            between = known.usual_next if role == "before" else known.usual
             usual |= {name: max(size, usual.get(name, 0.0)) for name, size in between.items()}
-        findings[role], why = drift(reference, current, usual=usual)
+        findings[role], why = find_drift(reference, current, usual=usual)
         skipped += [f"Against {role}: {each}" for each in why]
     measures += _drift_measures(findings)
     write_measures(store, start, end, measures)
@@ -174,16 +177,29 @@ def _answering(window: Window, model: str | None) -> tuple[str, int | None]:
     return name, int(version)
 
 
-def _vectors(embed: Embed | None, sampled: Sampled, version: int | None) -> tuple[dict[str, Feature], list[str]]:
-    if embed is None:
-        return {}, ["Embeddings are not compared: no model server was named."]
-    if version is None or not len(sampled.samples):
-        return {}, ["Embeddings are not compared: no model answered in this window."]
-    try:
-        vectors = embed(sampled.samples, version)
-    except ClientError as error:
-        return {}, [f"Embeddings are not compared: the model server gives none ({error})."]
-    return {"embedding": Feature(vectors, sampled.samples.user)}, []
+def _known(
+    fingerprint: Fingerprint | FindFingerprint | None, name: str, version: int | None, skipped: list[str]
+) -> Fingerprint | None:
+    if callable(fingerprint):
+        try:
+            fingerprint = None if version is None else fingerprint(name, version)
+        except BadFingerprint as error:
+            skipped.append(f"Against training: {error}")
+            return None
+    if fingerprint is None:
+        skipped.append("Against training: there is no fingerprint of what answered.")
+    return fingerprint
+
+
+def _vectors(embed: Embed | None, sampled: Sampled, version: int | None, skipped: list[str]) -> dict[str, Feature]:
+    why = "no model server was named" if embed is None else "no model answered in this window"
+    if embed is not None and version is not None and len(sampled.samples):
+        try:
+            return {"embedding": Feature(embed(sampled.samples, version), sampled.samples.user)}
+        except ClientError as error:
+            why = f"the model server gives none ({error})"
+    skipped.append(f"Embeddings are not compared: {why}.")
+    return {}
 
 
 def _age(store: Store, window: Window, until: int, positive_rating: float | None) -> list[Measure]:

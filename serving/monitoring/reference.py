@@ -19,6 +19,7 @@ def reference_of(
     windows: Sequence[Features],
     vectors: Features | None = None,
     *,
+    also: Features | None = None,
     hours: float,
     left_out: Sequence[str] = (),
     **of: Any,
@@ -27,7 +28,7 @@ def reference_of(
 
     Args:
         windows: The features of each, by name, in the order of time. `drawn_with` has one meaning in all of them.
-        vectors: Of all windows together.
+        vectors, also: Of all windows together: vectors, and features that are not of each by itself.
         hours: Each window's length.
         left_out: Features of which only what is usual is kept.
         of: What else `Fingerprint.of` takes.
@@ -35,9 +36,8 @@ def reference_of(
     alone = [Fingerprint.of(each, source="a window", hours=hours) for each in windows]
     usual, usual_next = _largest(itertools.combinations(alone, 2)), _largest(itertools.pairwise(alone))
     names = [name for name in windows[0] if name not in left_out] if windows else []
-    together = Fingerprint.of(
-        {name: _together([each[name] for each in windows]) for name in names}, vectors, hours=hours, **of
-    )
+    features = {name: _together([each[name] for each in windows]) for name in names} | dict(also or {})
+    together = Fingerprint.of(features, vectors, hours=hours, **of)
     return together.model_copy(update={"usual": usual, "usual_next": usual_next})
 
 
