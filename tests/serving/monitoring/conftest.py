@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,13 @@ def put_catalogue(store: Store, start: int = START, count: int = 40) -> None:
     put_items(store, items, None)
 
 
-def a_day(number: int, users: int = 150, *, seed: int = 0, dwell: float = 40.0, **more: Any) -> Traffic:
+def a_day(
+    number: int, users: int = 150, *, first: int = START, seed: int = 0, dwell: float = 40.0, **more: Any
+) -> Traffic:
     """One day of users who come once or twice, see five items and want some of them."""
     rng = np.random.default_rng([seed, number])
     traffic = Traffic()
-    start = START + number * DAY
+    start = first + number * DAY
     for user in range(users):
         name = f"u{user:03}"
         taste = np.random.default_rng([seed, 7, user])
@@ -95,7 +97,8 @@ def the_past(users: int = 150) -> Traffic:
     for user in range(users):
         for number in range(HISTORY):
             item, at = int(rng.integers(1, 40)), START - int(rng.integers(1, 3 * DAY))
-            traffic.event(f"u{user:03}", f"i{item:02}", at, request_id=f"{user} {number}", dwell_seconds=20.0)
+            told = {"dwell_seconds": float(rng.lognormal(np.log(40.0), 0.5)), "scroll_depth": float(rng.random())}
+            traffic.event(f"u{user:03}", f"i{item:02}", at, request_id=f"{user} {number}", **told)
     return traffic
 
 
@@ -112,6 +115,3 @@ def local_store(tmp_path: Path) -> Iterator[Store]:
     with Store(tmp_path / "local") as opened:
         put_catalogue(opened)
         yield opened
-
-
-Day = Callable[..., Traffic]

@@ -87,7 +87,7 @@ def test_the_first_full_window_of_a_version_is_the_reference(store: Store) -> No
 
 
 def test_quiet_days_are_quiet(local_store: Store) -> None:
-    # The made-up past is of another rhythm than the days, so that these begin earlier.
+    # The made-up past has another rhythm than the days: it is out of the histories by then.
     days(local_store, 10)
     seen = [see(local_store, number, embed=vectors) for number in range(3, 10)]
     assert [each.reason for found in seen for each in found.drifted] == []
