@@ -21,6 +21,7 @@ from serving.monitoring.records import evaluate, last_window, read_state
 from serving.monitoring.rules import BadRules, Rules
 from serving.monitoring.triggers import Fired
 from serving.monitoring.vectors import Embedder
+from serving.monitoring.window import SECOND
 
 _POLL_SECONDS = 60.0
 ANOTHER_RUNS = 3  # the exit code of `belfry retrain` while another one is at work
@@ -121,8 +122,9 @@ def stored(watched: Watched) -> Look | None:
         BadInput: The store cannot be read.
     """
     with _opened(watched) as (store, _, _):
-        last = last_window(store, round(watched.hours * 3_600))
-        return None if last is None else Look(*last, skipped=[], fired=[], raised=read_state(store).raised)
+        seconds = round(watched.hours * 3_600)
+        last = last_window(store, seconds)
+        return None if last is None else Look(*last, skipped=[], fired=[], raised=read_state(store, seconds).raised)
 
 
 @contextlib.contextmanager
@@ -162,7 +164,7 @@ def _look(
             positive_rating=watched.positive_rating,
         )
         fired = evaluate(store, rules, seen, clock())
-        look = Look(start, end, seen.measures, seen.skipped, fired, read_state(store).raised)
+        look = Look(start, end, seen.measures, seen.skipped, fired, read_state(store, (end - start) // SECOND).raised)
         wanted = any(each.state == "raised" and each.action == "retrain" for each in fired)
         if wanted and watched.retraining is not None:
             look = replace(look, retrained=_retrain(watched.retraining, stop))

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from serving.events import Store
 from serving.monitoring.measures import Measure
 from serving.monitoring.records import last_window, read_state
+from serving.monitoring.window import SECOND
 
 _MOST_SERIES = 2_000
 
@@ -39,10 +40,13 @@ class LastWindow(Collector):
         Raises:
             StoreError: It cannot be read; what was read before stays.
         """
-        last, state = last_window(store), read_state(store)
+        last = last_window(store)
+        if last is None:
+            return
+        state = read_state(store, (last.end - last.start) // SECOND)
         rules = {name: each.raised_at is not None for name, each in state.rules.items()}
         # Replaced as a whole: a scrape comes from another thread.
-        self._shown = _Shown(last.measures, last.end, rules) if last is not None else _Shown([], 0, rules)
+        self._shown = _Shown(last.measures, last.end, rules)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         shown = self._shown

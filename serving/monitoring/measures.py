@@ -65,14 +65,14 @@ def measure(window: Window, *, k: int = K, new_hours: float = NEW_HOURS) -> list
     """
     parts = _Parts(window, k, new_hours)
     every = np.ones(len(window), bool)
+    groups, variants = list(_groups(window)), _values(window.labels["variant"], _MOST_VARIANTS)
     found = list(parts.of(every, "", ""))
-    for name, mask in _groups(window):
-        found += parts.of(mask, "", name)
-    variants = _values(window.labels["variant"], _MOST_VARIANTS)
+    for name, inside in groups:
+        found += parts.of(inside, "", name)
     for variant, mask in variants:
         found += parts.of(mask, variant, "")
         if len(variants) > 1:
-            for name, inside in _groups(window):
+            for name, inside in groups:
                 found += parts.of(mask & inside, variant, name)
     return found
 
@@ -91,11 +91,12 @@ def _groups(window: Window) -> Iterator[tuple[str, np.ndarray]]:
 
 def _values(column: np.ndarray, most: int) -> list[tuple[str, np.ndarray]]:
     """The values of a column with their rows, the most frequent first; "" is nobody's value, and is `unknown`."""
-    if not len(column):
-        return []
-    names, places, counts = np.unique(column.astype(str), return_inverse=True, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    found = [(str(names[place]) or "unknown", places == place) for place in order[:most]]
+    code: dict[str, int] = {}
+    places = np.array([code.setdefault(value, len(code)) for value in column], np.int64)
+    names = list(code)
+    counts = np.bincount(places, minlength=len(names))
+    order = np.array(sorted(range(len(names)), key=lambda place: (-counts[place], names[place])), np.int64)
+    found = [(names[place] or "unknown", places == place) for place in order[:most]]
     if len(order) > most:
         found.append((OTHERS, np.isin(places, order[most:])))
     return found
@@ -145,8 +146,9 @@ class _Parts:
 
     def of(self, mask: np.ndarray, variant: str, slice_: str) -> Iterator[Measure]:
         """The measures of the slates of a mask."""
-        window, rows = self._window, int(mask.sum())
-        users = np.unique(window.user[mask])
+        window, chosen = self._window, np.flatnonzero(mask)
+        rows, user = len(chosen), window.user[chosen]
+        users = np.unique(user)
 
         def plain(metric: str, value: float, count: int) -> Measure:
             return Measure(variant, slice_, metric, float(value), None, None, count)
@@ -156,7 +158,7 @@ class _Parts:
         if not rows:
             return
         for metric, (above, below) in self._ratios.items():
-            sums = [np.bincount(window.user[mask], each[mask], len(window.user_ids))[users] for each in (above, below)]
+            sums = [np.bincount(user, each[chosen], len(window.user_ids))[users] for each in (above, below)]
             total = float(sums[1].sum())
             if total <= 0:
                 continue
@@ -166,7 +168,7 @@ class _Parts:
         if window.offered:
             shown = np.unique(window.item[mask[self._slate]])
             yield plain("coverage", min(1.0, len(shown) / window.offered), len(shown))
-        latency = window.latency_ms[mask]
+        latency = window.latency_ms[chosen]
         latency = latency[~np.isnan(latency)]
         if len(latency):
             for percent in (50, 99):

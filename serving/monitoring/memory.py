@@ -13,7 +13,6 @@ from serving.monitoring.drift import FEWEST
 from serving.monitoring.fingerprint import BadFingerprint, Fingerprint
 from serving.monitoring.window import SECOND, Window
 
-RULES = "rules"
 _KEPT = 8  # windows, so that one of the last can be observed again
 
 

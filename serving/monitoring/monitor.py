@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -169,12 +170,10 @@ def _answering(window: Window, model: str | None) -> tuple[str, int | None]:
         by_model &= window.labels["model"] == model
     if not by_model.any():
         return model or "", None
-    pairs = np.array(
-        [f"{version} {name}" for version, name in zip(window.version, window.labels["model"], strict=True)]
-    )
-    names, counts = np.unique(pairs[by_model], return_counts=True)
-    version, _, name = str(names[np.argmax(counts)]).partition(" ")
-    return name, int(version)
+    pairs = Counter(zip(window.labels["model"][by_model], window.version[by_model].tolist(), strict=True))
+    # Of as many the newest, whatever the order of the slates.
+    name, version = max(pairs, key=lambda pair: (pairs[pair], pair[1], pair[0]))
+    return str(name), int(version)
 
 
 def _known(

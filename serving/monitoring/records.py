@@ -15,7 +15,7 @@ from serving.events.log import ignoring_known
 from serving.events.tables import ALERTS, MEASURES, MONITORS
 from serving.monitoring.drift import CENTROID, KS, PSI
 from serving.monitoring.measures import Measure
-from serving.monitoring.memory import RULES, read_memory
+from serving.monitoring.memory import read_memory
 from serving.monitoring.rules import Rules
 from serving.monitoring.triggers import Fired, State, step
 from serving.monitoring.window import SECOND
@@ -128,14 +128,14 @@ def alerts(store: Store, since: int = 0) -> list[Fired]:
         return [Fired(*row) for row in connection.execute(query)]
 
 
-def read_state(store: Store) -> State:
-    """How far the rules are.
+def read_state(store: Store, seconds: int) -> State:
+    """How far the rules are, as monitors of windows of this length judge them.
 
     Raises:
         StoreAway: The database cannot be reached.
         BadStore: It is not known what is stored: it is a newer Belfry's.
     """
-    return _state(read_memory(store, RULES))
+    return _state(read_memory(store, _rules(seconds)))
 
 
 def evaluate(store: Store, rules: Rules, seen: Any, now: int) -> list[Fired]:
@@ -152,17 +152,23 @@ def evaluate(store: Store, rules: Rules, seen: Any, now: int) -> list[Fired]:
         StoreAway: The database cannot be reached or written; nothing fired.
         BadStore: As for `read_state`.
     """
+    seconds = (seen.end - seen.start) // SECOND
+    name = _rules(seconds)
     with store.writing() as connection:
-        connection.execute(ignoring_known(store, MONITORS), {"name": RULES, "content": State().model_dump_json()})
+        connection.execute(ignoring_known(store, MONITORS), {"name": name, "content": State().model_dump_json()})
         # Held until the end: another monitor that judges the same window finds it judged.
-        mine = sa.select(MONITORS.c.content).where(MONITORS.c.name == RULES).with_for_update()
+        mine = sa.select(MONITORS.c.content).where(MONITORS.c.name == name).with_for_update()
         state, fired = step(_state(connection.execute(mine).scalar_one()), rules, seen.measures, now, window=seen.start)
-        changed = MONITORS.update().where(MONITORS.c.name == RULES).values(content=state.model_dump_json())
+        changed = MONITORS.update().where(MONITORS.c.name == name).values(content=state.model_dump_json())
         connection.execute(changed)
         if fired:
-            rows = [each._asdict() | {"id": f"{seen.start}/{each.rule}/{each.state}"} for each in fired]
+            rows = [each._asdict() | {"id": f"{seen.start}/{seconds}/{each.rule}/{each.state}"} for each in fired]
             connection.execute(ignoring_known(store, ALERTS), rows)
     return fired
+
+
+def _rules(seconds: int) -> str:
+    return f"rules:{seconds}"
 
 
 def _state(content: str | None) -> State:

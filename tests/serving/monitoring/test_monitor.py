@@ -146,14 +146,16 @@ def test_two_monitors_fire_once(store: Store) -> None:
     assert (alert.rule, alert.state, alert.action, alert.at) == ("busy", "raised", "retrain", START + DAY)
     assert "slates is at" in alert.reason
     assert alerts(store, START + DAY + 1) == []
-    assert read_state(store).raised == ["busy"]
+    assert read_state(store, 86_400).raised == ["busy"]
+    # Windows of another length are judged by themselves.
+    assert read_state(store, 3_600).raised == []
 
 
 def test_a_memory_of_another_time_is_refused(local_store: Store) -> None:
     with local_store.writing() as connection:
-        connection.execute(MONITORS.insert(), {"name": "rules", "content": '{"later": 1}'})
+        connection.execute(MONITORS.insert(), {"name": "rules:86400", "content": '{"later": 1}'})
     with pytest.raises(BadStore, match="newer"):
-        read_state(local_store)
+        read_state(local_store, 86_400)
 
 
 def test_age_and_new_events_are_counted_from_the_end_of_the_training_data(store: Store) -> None:
