@@ -60,7 +60,7 @@ class Feature(NamedTuple):
     """The values of a feature.
 
     Args:
-        values: (n,) str for categories, or numbers of which NaN is left out.
+        values: (n,) str for categories, or numbers, of which those that are not finite are left out.
         drawn_with: (n,) ints: who or what each value came with. Values that came together are no independent draws.
         weights: (n,) what each counts, for categories.
     """
@@ -72,7 +72,7 @@ class Feature(NamedTuple):
     def worth(self) -> float:
         """How many independent draws the values are worth: (sum of w)^2 / sum of w^2 over units (Kish 1965)."""
         kinds = self.values.dtype == object or self.values.ndim > 1
-        there = np.ones(len(self.values), bool) if kinds else ~np.isnan(self.values)
+        there = np.ones(len(self.values), bool) if kinds else np.isfinite(self.values)
         if not there.any():
             return 0.0
         weights = np.ones(len(there)) if self.weights is None else self.weights

@@ -27,14 +27,20 @@ class BadFingerprint(ValueError):
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    rows: int = Field(ge=0)
-    worth: _Count  # independent draws: see `features.Feature.worth`
+    rows: int = Field(ge=1)
+    worth: float = Field(gt=0)  # independent draws: see `features.Feature.worth`
 
 
 class Categories(_Part):
     """Counts of a feature's values, by their weights; the rarest are `OTHERS`."""
 
     counts: dict[str, _Count]
+
+    @model_validator(mode="after")
+    def _check(self) -> Categories:
+        if not sum(self.counts.values()) > 0:
+            raise ValueError("there are no counts")
+        return self
 
 
 class Numbers(_Part):
@@ -43,7 +49,7 @@ class Numbers(_Part):
     `at_most[i]` is the share of values up to and with `points[i]`, `below[i]` of those under it.
     """
 
-    points: list[float]
+    points: list[float] = Field(min_length=1)
     at_most: list[_Share]
     below: list[_Share]
 
@@ -79,7 +85,7 @@ class Vectors(_Part):
     `spread` is the root of the mean squared distance from the centroid.
     """
 
-    centroid: list[float]
+    centroid: list[float] = Field(min_length=1)
     spread: _Count
     projected: list[float]
     covariance: list[list[float]]
@@ -147,7 +153,7 @@ class Fingerprint(BaseModel):
             if feature.values.dtype == object:
                 if len(feature.values):
                     categories[name] = _categories(feature)
-            elif (~np.isnan(feature.values)).any():
+            elif np.isfinite(feature.values).any():
                 numbers[name] = _numbers(feature)
         kept = {name: _vectors(each) for name, each in (vectors or {}).items() if len(each.values) > 1}
         return cls(
@@ -208,7 +214,7 @@ def _categories(feature: Feature) -> Categories:
 
 
 def _numbers(feature: Feature) -> Numbers:
-    there = np.sort(feature.values[~np.isnan(feature.values)].astype(np.float64))
+    there = np.sort(feature.values[np.isfinite(feature.values)].astype(np.float64))
     # What JSON keeps is what is counted.
     there = np.sort(np.array([float(f"{value:.9g}") for value in there]))
     points = np.unique(there)

@@ -121,8 +121,7 @@ def observe(
     for role, reference in references.items():
         usual = usual_sizes(store, start, seconds=(end - start) // SECOND, role=role)
         if known is not None:
-            between = known.usual_next if role == "before" else known.usual
-            usual |= {name: max(size, usual.get(name, 0.0)) for name, size in between.items()}
+            usual |= known.usual_next if role == "before" else known.usual
         findings[role], why = find_drift(reference, current, usual=usual)
         skipped += [f"Against {role}: {each}" for each in why]
     measures += _drift_measures(findings)
@@ -194,7 +193,10 @@ def _vectors(embed: Embed | None, sampled: Sampled, version: int | None, skipped
     why = "no model server was named" if embed is None else "no model answered in this window"
     if embed is not None and version is not None and len(sampled.samples):
         try:
-            return {"embedding": Feature(embed(sampled.samples, version), sampled.samples.user)}
+            vectors = embed(sampled.samples, version)
+            if np.isfinite(vectors).all():
+                return {"embedding": Feature(vectors, sampled.samples.user)}
+            why = "the model gives numbers that are not finite"
         except ClientError as error:
             why = f"the model server gives none ({error})"
     skipped.append(f"Embeddings are not compared: {why}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -20,7 +20,7 @@ from serving.monitoring.rules import Rules
 from serving.monitoring.triggers import Fired, State, step
 from serving.monitoring.window import SECOND
 
-_LOOKED_BACK, _FEWEST = 28, 3  # windows that say what is usual
+_LOOKED_BACK, _FIRST, _FEWEST = 28, 7, 3  # windows that say what is usual
 _FIELDS = [field.name for field in fields(Measure)]
 _COLUMNS = [MEASURES.c[name] for name in _FIELDS]
 
@@ -31,6 +31,19 @@ class Stored(NamedTuple):
     start: int
     end: int
     measures: list[Measure]
+
+
+class Measured(Protocol):
+    """A window that can be judged: an `Observation`, or one that was stored."""
+
+    @property
+    def start(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
+
+    @property
+    def measures(self) -> list[Measure]: ...
 
 
 def write_measures(store: Store, start: int, end: int, measures: Sequence[Measure]) -> None:
@@ -90,10 +103,12 @@ def usual_sizes(store: Store, before: int, *, seconds: int, role: str) -> dict[s
     """By feature, the largest size of its difference from a reference in earlier windows, those aside in which it had
     drifted; only of features that were compared in some windows.
 
+    These are the first of the last `_LOOKED_BACK`: would the latest count, what grows slowly would always be usual.
+
     Args:
         before: Start of the window that is to be judged, in microseconds since 1970.
         seconds: The windows' length.
-        role: Of the reference: training or live.
+        role: Of the reference: training, live or before.
 
     Raises:
         StoreAway: The database cannot be reached.
@@ -107,13 +122,13 @@ def usual_sizes(store: Store, before: int, *, seconds: int, role: str) -> dict[s
         for start, metric, value in connection.execute(query):
             windows.setdefault(start, {})[metric] = value
     found: dict[str, list[float]] = {}
-    for metrics in windows.values():
+    for _, metrics in sorted(windows.items()):
         for metric, value in metrics.items():
             kind, _, feature = metric.partition(".")
             decides = kind in (KS, CENTROID) or (kind == PSI and f"{KS}.{feature}" not in metrics)
             if decides and not metrics.get(f"drift.{feature}"):
                 found.setdefault(feature, []).append(value)
-    return {feature: max(sizes) for feature, sizes in found.items() if len(sizes) >= _FEWEST}
+    return {feature: max(sizes[:_FIRST]) for feature, sizes in found.items() if len(sizes) >= _FEWEST}
 
 
 def alerts(store: Store, since: int = 0) -> list[Fired]:
@@ -138,7 +153,7 @@ def read_state(store: Store, seconds: int) -> State:
     return _state(read_memory(store, _rules(seconds)))
 
 
-def evaluate(store: Store, rules: Rules, seen: Any, now: int) -> list[Fired]:
+def evaluate(store: Store, rules: Rules, seen: Measured, now: int) -> list[Fired]:
     """Judge a window by the rules, and store what fired. Of several monitors one does it; a window is judged once.
 
     Args:

@@ -89,7 +89,7 @@ def _one_each(unit: np.ndarray, draw: np.ndarray) -> np.ndarray:
 def _wanted(window: Window, most: int) -> Wanted:
     slate = window.slate
     places = np.flatnonzero(window.wanted)
-    # Spread by Knuth's hash, so that the first places of a slate are not preferred.
+    # Spread by multiplication (Knuth), so that the first places of a slate are not preferred.
     draw = window.request[slate[places]] * np.uint64(2_654_435_761) + places.astype(np.uint64) * np.uint64(
         0x9E3779B97F4A7C15
     )

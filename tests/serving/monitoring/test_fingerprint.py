@@ -83,6 +83,9 @@ def test_draws_that_came_together_are_worth_less() -> None:
         ),
         ({"numbers": {"x": {"rows": 2, "worth": 2, "points": [1], "at_most": [0.5, 1], "below": [0]}}}, "equally many"),
         ({"numbers": {"x": {"rows": 1, "worth": 1, "points": [1], "at_most": [1.5], "below": [0]}}}, "1"),
+        ({"numbers": {"x": {"rows": 1, "worth": 1, "points": [], "at_most": [], "below": []}}}, "points"),
+        ({"categories": {"x": {"rows": 1, "worth": 1, "counts": {}}}}, "no counts"),
+        ({"categories": {"x": {"rows": 1, "worth": 0, "counts": {"a": 1}}}}, "worth"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_a_sentence(change: dict[str, object], sentence: str) -> None:
