@@ -8,7 +8,20 @@ import sys
 
 import typer
 
-from pipelines.cli import data, edge, events, keys, model, monitor, quantise, registry, serve, training
+from pipelines.cli import (
+    data,
+    edge,
+    events,
+    experiment,
+    keys,
+    model,
+    monitor,
+    off_policy,
+    quantise,
+    registry,
+    serve,
+    training,
+)
 from pipelines.errors import BadInput, Stopped
 
 app = typer.Typer(
@@ -35,6 +48,8 @@ serve.register(app)
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 registry.register(app)
+experiment.register(app)
+off_policy.register(app)
 monitor.register(app)
 
 # The extra that brings a module; what several extras bring is in the smallest.

@@ -32,6 +32,12 @@ def serve(
             help="grpc://host:port or http://host:port of TensorFlow Serving, instead of --models.",
         ),
     ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            envvar="BELFRY_LABEL", help="Of the version that answers; by default a registry's champion, or the newest."
+        ),
+    ] = None,
     port: Annotated[
         int, typer.Option(envvar="BELFRY_PORT", min=0, max=65535, help="Of the gateway; 0 for any free one.")
     ] = 8080,
@@ -56,7 +62,9 @@ def serve(
     from serving.gateway.run import run_gateway
 
     chosen: dict[str, Any] = {"store_url": store, "bind": bind, "port": port}
-    chosen |= {name: value for name, value in (("model_server", model_server), ("redis_url", redis)) if value}
+    chosen |= {
+        name: value for name, value in (("model_server", model_server), ("redis_url", redis), ("label", label)) if value
+    }
     try:
         run_gateway(
             chosen,

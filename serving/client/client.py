@@ -137,6 +137,10 @@ class Client(_Calls):
         """The states of a model's versions."""
         return self._run(self._transport.versions(Target(model)), timeout)
 
+    def resolve(self, model: str, *, label: str, timeout: float | None = None) -> int:
+        """The version that a label stands for."""
+        return self._run(self._transport.resolve(Target(model, label=label)), timeout)
+
     def close(self) -> None:
         self._transport.close()
 
@@ -187,6 +191,10 @@ class AsyncClient(_Calls):
     async def versions(self, model: str, *, timeout: float | None = None) -> list[VersionState]:
         """The states of a model's versions."""
         return await self._run(self._transport.versions(Target(model)), timeout)
+
+    async def resolve(self, model: str, *, label: str, timeout: float | None = None) -> int:
+        """The version that a label stands for."""
+        return await self._run(self._transport.resolve(Target(model, label=label)), timeout)
 
     async def close(self) -> None:
         await self._transport.close_async()

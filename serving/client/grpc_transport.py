@@ -76,6 +76,13 @@ class GrpcTransport:
         response = yield _Step(_METADATA, request)
         return read_signatures(messages.SignatureDefMap.FromString(response.metadata["signature_def"].value))
 
+    def resolve(self, target: Target) -> Steps[int]:
+        # A status is of all versions, whatever label is asked for.
+        request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
+        _specify(request.model_spec, target)
+        response = yield _Step(_METADATA, request)
+        return int(response.model_spec.version.value)
+
     def versions(self, target: Target) -> Steps[list[VersionState]]:
         request = messages.GetModelStatusRequest()
         _specify(request.model_spec, target)

@@ -31,6 +31,9 @@ class InProcess:
     def signatures(self, target: Target) -> Steps[dict[str, SignatureSpec]]:
         return (yield partial(self._signatures, target))
 
+    def resolve(self, target: Target) -> Steps[int]:
+        return (yield partial(self._resolve, target))
+
     def versions(self, target: Target) -> Steps[list[VersionState]]:
         return (yield partial(self._versions, target))
 
@@ -73,6 +76,10 @@ class InProcess:
     def _signatures(self, target: Target) -> dict[str, SignatureSpec]:
         with self._registry().lease(target.model, target.version, target.label) as (_, model):
             return read_signatures(model.describe())
+
+    def _resolve(self, target: Target) -> int:
+        with self._registry().lease(target.model, target.version, target.label) as (version, _):
+            return int(version)
 
     def _versions(self, target: Target) -> list[VersionState]:
         found = self._registry().statuses(target.model, target.version, target.label)

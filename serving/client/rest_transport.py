@@ -77,6 +77,10 @@ class RestTransport:
             if name != INITIALISER
         }
 
+    def resolve(self, target: Target) -> Steps[int]:
+        content = yield _Step("GET", f"{_path(target)}/metadata")
+        return int(_loads(content)["model_spec"]["version"])
+
     def versions(self, target: Target) -> Steps[list[VersionState]]:
         content = yield _Step("GET", _path(target))
         return [

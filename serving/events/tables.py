@@ -63,7 +63,8 @@ SLATES = Table(
     Column("fallback", Text),
     Column("language", Text),
     Column("device", Text),
-    # A JSON list of [item_id, score, position, propensity, reason]. The propensity is the probability with which the
+    # A JSON list of [item_id, score, position, propensity, reason], and of interleaved slates the team, whose
+    # propensities say nothing. The propensity is the probability with which the
     # item was shown at that place: 1.0 where nothing was left to chance, from which what another policy would have
     # earned cannot be estimated.
     Column("items", Text, nullable=False),

@@ -61,6 +61,19 @@ def difference(control: np.ndarray, treatment: np.ndarray, *, planned: int, alph
     return Difference(value, value - reach, value + reach, users)
 
 
+def distance_from_zero(values: np.ndarray, *, planned: int, alpha: float = 0.05) -> Difference:
+    """A mean of one value a user, with its confidence sequence: of a preference, which is 0 where there is none.
+
+    Raises:
+        ValueError: There are fewer than two users.
+    """
+    if len(values) < 2:
+        raise ValueError("two users or more are needed")
+    value, error = float(values.mean()), math.sqrt(values.var(ddof=1) / len(values))
+    reach = boundary(len(values), planned, alpha) * error
+    return Difference(value, value - reach, value + reach, len(values))
+
+
 def users_needed(
     mean: float, variance: float, lift: float, *, alpha: float = 0.05, power: float = 0.8
 ) -> tuple[int, int]:

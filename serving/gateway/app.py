@@ -17,6 +17,7 @@ from serving.gateway.catalogue import Wanted
 from serving.gateway.direct import Direct
 from serving.gateway.document import complete_document
 from serving.gateway.errors import Refused
+from serving.gateway.experiment_routes import add_experiment_routes
 from serving.gateway.failures import ANSWERED, answer, failure
 from serving.gateway.feeds import Ask, Feed
 from serving.gateway.gateway import Gateway
@@ -43,6 +44,7 @@ _ERRORS = {
     401: "No key that counts.",
     403: "The key has not the scope.",
     404: "There is nothing.",
+    409: "It cannot be beside what there is, such as an experiment with the users of another.",
     413: "The body is too large.",
     415: "The body is not declared as JSON.",
     422: "The request is wrong, such as an event of a time that is to come; the sentence says what.",
@@ -86,6 +88,7 @@ def create_app(gateway: Gateway) -> Direct:
     @app.post("/v1/recommendations", response_model=Recommendations, responses=_READ, tags=["feed"])
     async def recommend(request: RecommendationRequest) -> Response:
         """A user's feed. It comes within the deadline; `fallback` says what stood in where the model could not."""
+        begun = time.perf_counter()
         _check_k(gateway, request.k)
         context = request.context
         ask = Ask(
@@ -96,12 +99,13 @@ def create_app(gateway: Gateway) -> Direct:
             tuple(request.exclude),
             context.language,
             context.device,
-            int(time.time()) if context.time_seconds is None else context.time_seconds,
+            gateway.now() // 10**6 if context.time_seconds is None else context.time_seconds,
         )
-        feed = await gateway.recommender.recommend(ask)
         request_id = uuid.uuid4().hex
-        gateway.record(ask, feed, request_id)
-        return _feed(gateway, feed, request_id)
+        assigned = gateway.assignments.of(ask.user_id)
+        feed = await gateway.recommender.recommend(ask, assigned, request_id)
+        gateway.record(ask, feed, request_id, assigned.variant, time.perf_counter() - begun)
+        return _feed(gateway, feed, request_id, assigned.variant)
 
     @app.post("/v1/events", status_code=202, response_model=EventsAccepted, responses=_WRITE, tags=["events"])
     async def append(request: Events | Event) -> Response:
@@ -109,7 +113,7 @@ def create_app(gateway: Gateway) -> Direct:
         sent = request.events if isinstance(request, Events) else [request]
         if len(sent) > settings.max_events:
             raise Refused(422, f"At most {settings.max_events} events can be sent at once.")
-        now = time.time_ns() // 1000
+        now = gateway.now()
         rows = [_row(event, now) for event in sent]
         new = await gateway.append(rows)
         return _json({"accepted": len(rows), "new": new}, 202)
@@ -150,17 +154,20 @@ def create_app(gateway: Gateway) -> Direct:
         if item is None or item.removed_at:
             raise Refused(404, "There is no such item.")
         wanted = Wanted(frozenset(filter(None, [language])), frozenset(filter(None, [category])))
-        return _feed(gateway, await gateway.recommender.similar(item_id, k, wanted), uuid.uuid4().hex)
+        feed = await gateway.recommender.similar(item_id, k, wanted)
+        return _feed(gateway, feed, uuid.uuid4().hex, settings.variant)
 
     @app.delete("/v1/users/{user_id:path}", response_model=UserErased, responses=_ONE, tags=["users"])
     async def erase(user_id: Annotated[Id, Path(description="The user's id, percent-encoded.")]) -> Response:
         """Erase a user: events, slates, and what is cached."""
-        return _json({"rows": await gateway.erase(user_id)})
+        return _json({"rows": await gateway.erasures.erase(user_id, gateway.now())})
+
+    add_experiment_routes(app, gateway, _failures)
 
     @app.get("/readyz", response_model=Health, responses={503: {"model": Health}}, tags=["service"])
     async def ready() -> Response:
         """Whether requests may be sent here: there are fallbacks even where the model is away."""
-        version, live = gateway.model.version, gateway.recommender.live
+        version, live = gateway.models.default.version, gateway.models.default.live
         status = "stopping" if gateway.draining else "ready" if gateway.synced else "starting"
         body = {
             "status": status,
@@ -202,12 +209,12 @@ def _check_k(gateway: Gateway, k: int) -> None:
         raise Refused(422, f"`k` must be from 1 to {gateway.settings.max_k}.")
 
 
-def _feed(gateway: Gateway, feed: Feed, request_id: str) -> Response:
+def _feed(gateway: Gateway, feed: Feed, request_id: str, variant: str) -> Response:
     return _json(
         {
             "request_id": request_id,
             "model": {"name": gateway.settings.model, "version": feed.version},
-            "variant": gateway.settings.variant,
+            "variant": variant,
             "items": [
                 {"item_id": each.item_id, "score": each.score, "position": place, "reason": each.reason}
                 for place, each in enumerate(feed.items)

@@ -11,10 +11,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from serving.events import StoreAway, StoreBusy
+from serving.experiments.declaration import BadExperiment, NoExperiment
 from serving.gateway.errors import Refused
 from serving.gateway.guard import refusal
 
-ANSWERED: tuple[type[Exception], ...] = (Refused, StoreAway, StoreBusy, RequestValidationError, HTTPException)
+ANSWERED: tuple[type[Exception], ...] = (
+    Refused,
+    BadExperiment,
+    StoreAway,
+    StoreBusy,
+    RequestValidationError,
+    HTTPException,
+)
 _SENTENCES = {
     404: "There is nothing here.",
     405: "This method is not possible here.",
@@ -26,6 +34,8 @@ def failure(error: Exception) -> Response | None:
     match error:
         case Refused():
             return answer(error)
+        case BadExperiment():
+            return answer(Refused(404 if isinstance(error, NoExperiment) else 409, str(error)))
         case StoreAway():
             return answer(Refused(503, str(error), retry_after=2))
         case StoreBusy():

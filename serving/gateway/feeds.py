@@ -39,11 +39,18 @@ class Ask(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """An item of an answer; its place is its position."""
+    """An item of an answer; its place is its position.
+
+    Args:
+        propensity: With which it is shown there, over all that is left to chance.
+        team: In interleaved answers, whose it is; see `serving.experiments.interleaving`.
+    """
 
     item_id: str
     score: float
     reason: str
+    propensity: float = 1.0
+    team: int | None = None
 
 
 class Feed(NamedTuple):
@@ -54,12 +61,12 @@ class Feed(NamedTuple):
     fallback: str | None = None
 
     def dump(self) -> bytes:
-        return orjson.dumps([self.version, [tuple(each) for each in self.items]])
+        return orjson.dumps([self.version, self.fallback, [tuple(each) for each in self.items]])
 
     @classmethod
     def load(cls, content: bytes) -> Feed:
-        version, items = orjson.loads(content)
-        return cls([Shown(*each) for each in items], version)
+        version, fallback, items = orjson.loads(content)
+        return cls([Shown(*each) for each in items], version, fallback)
 
 
 @dataclass

@@ -50,6 +50,10 @@ def route_of(method: str, path: str) -> Route:
         return Route(path, "metrics")
     if path.startswith("/v1/users/"):
         return Route("/v1/users/{user_id}", "users")
+    if path == "/v1/experiments":
+        return Route(path, "experiments")
+    if path.startswith("/v1/experiments/"):
+        return Route("/v1/experiments/{name}", "experiments")
     if path.startswith("/v1/items/") and path.endswith("/similar") and method in ("GET", "HEAD"):
         return Route("/v1/items/{item_id}/similar", "recommend")
     if path == "/v1/items":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -69,6 +69,9 @@ class LiveItems:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
 
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._items

@@ -15,9 +15,9 @@ from serving.client import BadCall, ClientError
 from serving.events import Store, StoreAway
 from serving.events.items import ItemContent, ItemFacts, read_contents
 from serving.gateway.catalogue import Catalogue
+from serving.gateway.clock import Clock
 from serving.gateway.live_items import LiveItems
 from serving.gateway.model import Model, Version
-from serving.gateway.recommender import Recommender
 from serving.gateway.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -29,20 +29,21 @@ _PAUSE_SECONDS = 0.5
 
 
 class LiveKeeper:
-    """Everything here runs in one task, `run`, but for `embedded`."""
+    """For one model, whose `version` and `live` it sets. All but `embedded` runs in one task, `run`."""
 
     def __init__(
         self,
         store: Store,
         catalogue: Catalogue,
         model: Model,
-        recommender: Recommender,
         settings: Settings,
         threads: ThreadPoolExecutor,
+        clock: Clock,
     ) -> None:
-        self._store, self._catalogue, self._model, self._recommender = store, catalogue, model, recommender
+        self._store, self._catalogue, self._model, self._clock = store, catalogue, model, clock
         self._most = settings.live_kept if settings.live_items else 0
         self._threads = threads
+        self._before: LiveItems | None = None  # of the version that was asked before
         self._waiting: dict[str, int] = {}  # item and the number of its change
         self._wake = asyncio.Event()
         self._looked = 0.0
@@ -50,7 +51,7 @@ class LiveKeeper:
 
     def changed(self, items: Sequence[ItemFacts]) -> None:
         """These items changed in the catalogue."""
-        live = self._recommender.live
+        live = self._model.live
         for item in items:
             if item.removed_at:
                 self._waiting.pop(item.item_id, None)
@@ -64,7 +65,7 @@ class LiveKeeper:
         """Wait until an item's change is live; whether it is."""
 
         def is_live() -> bool:
-            return self._recommender.live is not None and self._recommender.live.changed(item_id) >= changed
+            return self._model.live is not None and self._model.live.changed(item_id) >= changed
 
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds), self._news:
@@ -94,7 +95,7 @@ class LiveKeeper:
 
     async def _look(self) -> None:
         """Take up a newer version, once its live items are embedded."""
-        live = self._recommender.live
+        live = self._model.live
         current = self._model.version
         settled = live is not None and current is not None and live.version == current.number
         if settled and time.monotonic() < self._looked + _PAUSE_SECONDS:
@@ -107,14 +108,22 @@ class LiveKeeper:
         if current is None:
             self._model.version = newest
         _log.info("Version %d of %s is taken up.", newest.number, self._model.name)
-        fresh = LiveItems(newest.number, self._most)
+        # After a rollback most of its live items are there already.
+        fresh = self._before if self._before and self._before.version == newest.number else None
+        fresh = fresh or LiveItems(newest.number, self._most)
         try:
             async with asyncio.timeout(_SWAP_SECONDS if current is not None else None):
-                await self._embed(fresh, newest, await self._unknown(newest))
+                unknown = await self._unknown(newest)
+                for item_id in set(fresh).difference(unknown):
+                    fresh.remove(item_id)
+                known = self._catalogue.items
+                missing = [item_id for item_id in unknown if fresh.changed(item_id) < known[item_id].changed]
+                await self._embed(fresh, newest, missing)
         except TimeoutError:
             _log.warning("Not all live items are embedded by version %d yet.", newest.number)
             self._waiting |= {item_id: item.changed for item_id, item in self._catalogue.items.items()}
-        self._model.version, self._recommender.live = newest, fresh
+        self._before = live
+        self._model.version, self._model.live = newest, fresh
 
     async def _unknown(self, version: Version) -> list[str]:
         """Items on offer that an index does not have, or that were put a moment ago; the newest first."""
@@ -122,7 +131,7 @@ class LiveKeeper:
             return []
         items = [item for item in self._catalogue.items.values() if not item.removed_at]
         items.sort(key=lambda item: -item.since)
-        recent = time.time_ns() // 1000 - _RECENT_MICROSECONDS
+        recent = self._clock() - _RECENT_MICROSECONDS
         found = []
         for start in range(0, len(items), _PROBED):
             some = items[start : start + _PROBED]
@@ -135,14 +144,14 @@ class LiveKeeper:
         return found[: self._most]
 
     async def _embed_waiting(self) -> None:
-        live, version = self._recommender.live, self._model.version
+        live, version = self._model.live, self._model.version
         if live is None or version is None or live.version != version.number or not self._most:
             return
         while self._waiting:
             some = list(self._waiting)[:_PROBED]
             numbers = {item_id: self._waiting.pop(item_id) for item_id in some}
             try:
-                recent = time.time_ns() // 1000 - _RECENT_MICROSECONDS
+                recent = self._clock() - _RECENT_MICROSECONDS
                 items = [self._catalogue.items[item_id] for item_id in some]
                 items = [item for item in items if not item.removed_at]
                 put = [item.item_id for item in items if item.put_at > recent]

@@ -14,7 +14,7 @@ from serving.events.items import ItemContent
 from serving.gateway.batching import Batcher
 from serving.gateway.breaker import Breaker
 from serving.gateway.errors import ModelAway
-from serving.gateway.live_items import LiveSet
+from serving.gateway.live_items import LiveItems, LiveSet
 from serving.gateway.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -54,17 +54,21 @@ class Retrieved(NamedTuple):
 
 
 class Model:
-    """Asks one version at a time; a newer one is taken up by `look`, or when the old one is gone.
+    """Asks one version at a time; a newer one is taken up by its `LiveKeeper`, or when the old one is gone.
+
+    `live` are its live items; they count while their version is the one that is asked.
 
     Args:
+        label: Whose version is asked; empty for the newest.
         seconds: Of a call that somebody waits for. Longer than they wait: a call in this process goes on when it is
             given up, and another beside it would only be slower.
     """
 
     def __init__(
-        self, client: AsyncClient, name: str, metrics: Metrics, *, seconds: float, batch: int, at_once: int
+        self, client: AsyncClient, name: str, metrics: Metrics, *, label: str, seconds: float, batch: int, at_once: int
     ) -> None:
-        self.name = name
+        self.name, self.label = name, label
+        self.live: LiveItems | None = None
         self.version: Version | None = None
         self.breaker = Breaker()
         self._client, self._metrics, self._seconds, self._batch = client, metrics, seconds, batch
@@ -73,22 +77,26 @@ class Model:
         self._embedding: Batcher[Query, np.ndarray] = Batcher(self._embed_users, **limits)
 
     async def newest(self) -> Version:
-        """The newest version there is.
+        """The version that is to be asked: the label's, or the newest there is.
 
         Raises:
             ClientError: The server gives no answer, or has none.
         """
-        states = await self._client.versions(self.name, timeout=5.0)
-        available = [each.version for each in states if each.state == "AVAILABLE"]
-        if not available:
-            raise NotServed("NOT_FOUND", f"No version of {self.name} is available.")
-        if self.version is not None and max(available) == self.version.number:
+        if self.label:
+            number = await self._client.resolve(self.name, label=self.label, timeout=5.0)
+        else:
+            states = await self._client.versions(self.name, timeout=5.0)
+            available = [each.version for each in states if each.state == "AVAILABLE"]
+            if not available:
+                raise NotServed("NOT_FOUND", f"No version of {self.name} is available.")
+            number = max(available)
+        if self.version is not None and number == self.version.number:
             return self.version
-        signatures = await self._client.signatures(self.name, version=max(available), timeout=5.0)
+        signatures = await self._client.signatures(self.name, version=number, timeout=5.0)
         missing = sorted({"recommend", "rank", "embed_items", "embed_users"} - signatures.keys())
         if missing:
-            raise NotServed("NOT_FOUND", f"Version {max(available)} of {self.name} has no signature {missing[0]}.")
-        return Version(max(available), "recommend_live" in signatures, len(signatures["rank"].outputs) > 1)
+            raise NotServed("NOT_FOUND", f"Version {number} of {self.name} has no signature {missing[0]}.")
+        return Version(number, "recommend_live" in signatures, len(signatures["rank"].outputs) > 1)
 
     async def warm(self, version: Version) -> None:
         """Ask everything once: TensorFlow prepares a signature at its first call, for up to seconds.

@@ -1,59 +1,66 @@
-"""A feed: retrieve and rank by the model, filter, fill up, diversify, give reasons; and fall back in time."""
+"""A feed: by the model of the user's variant, kept, explored, with reasons; and what stands in where it cannot be."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Sequence
-
-import numpy as np
+from typing import Protocol
 
 from serving.events import StoreAway
+from serving.experiments.declaration import Treatment
+from serving.experiments.interleaving import team_draft
 from serving.gateway import reasons
+from serving.gateway.assignments import Assigned
 from serving.gateway.caches import Entry, UserCache
 from serving.gateway.catalogue import Catalogue, Wanted
-from serving.gateway.diversify import diversify
+from serving.gateway.clock import Clock
 from serving.gateway.errors import ModelAway
+from serving.gateway.explore import coins, draw, explored
 from serving.gateway.feeds import Ask, Feed, Known, Shown, StaleFeeds
-from serving.gateway.live_items import LiveItems
 from serving.gateway.metrics import Metrics
-from serving.gateway.model import Model, Query, Retrieved
+from serving.gateway.model import Model, Query
+from serving.gateway.ranking import Ordered, Ranking
 from serving.gateway.settings import Settings
 from serving.gateway.users import Users
 
 _log = logging.getLogger(__name__)
-_REMOVED_TOLD = 64  # the last removed items, which the model is told; the rest is left out of what it answers
-_DIVERSIFIED = 5  # times k, items to choose from under the caps of categories
-_FILL = 64  # candidates to fill up with
+
+
+class Models(Protocol):
+    """The model by label; see `serving.gateway.models`."""
+
+    default: Model
+
+    def of(self, label: str | None) -> Model: ...
 
 
 class Recommender:
     """Answers always, and within the deadline: by the model, else with the user's last answer, trends, or the newest.
 
-    `live` are the live items; they count while their version is the one that is asked.
+    Where a variant's own model is away, the default model answers, which is told as a fallback too.
     """
 
     def __init__(
         self,
-        model: Model,
+        models: Models,
         catalogue: Catalogue,
         users: Users,
         cache: UserCache,
         settings: Settings,
         metrics: Metrics,
+        clock: Clock,
     ) -> None:
-        self._model, self._catalogue, self._users, self._cache = model, catalogue, users, cache
-        self._settings, self._metrics = settings, metrics
+        self._models, self._catalogue, self._users, self._cache = models, catalogue, users, cache
+        self._settings, self._metrics, self._now = settings, metrics, clock
+        self._ranking = Ranking(catalogue, users, settings)
         self.stale = StaleFeeds(settings.cached_users, settings.stale_seconds)
-        self.live: LiveItems | None = None
 
-    async def recommend(self, ask: Ask) -> Feed:
-        """The feed for a request."""
+    async def recommend(self, ask: Ask, assigned: Assigned, request_id: str) -> Feed:
+        """The feed for a request; its id decides what is left to chance."""
         known = Known(language=ask.language, hidden=set(ask.exclude))
         try:
             async with asyncio.timeout(self._settings.deadline_ms / 1000):
-                feed = await self._personal(ask, known)
+                feed = await self._personal(ask, known, assigned, request_id)
         except (ModelAway, StoreAway, TimeoutError):
             feed = self._fallback(ask, known)
         except Exception:
@@ -65,16 +72,14 @@ class Recommender:
 
     async def similar(self, item_id: str, k: int, wanted: Wanted) -> Feed:
         """What is recommended to somebody who has read this item and nothing else."""
-        item = self._catalogue.items.get(item_id)
-        query = Query([item_id], [0.0], [0.0], [0.0], item.language if item else "", "", int(time.time()))
-        now = _now()
-        version = self._model.version
+        item, now, model = self._catalogue.items.get(item_id), self._now(), self._models.default
+        query = Query([item_id], [0.0], [0.0], [0.0], item.language if item else "", "", now // 10**6)
         try:
-            if version is not None and not version.takes_live and self.live is not None and item_id in self.live:
+            if model.version is not None and not model.version.takes_live and model.live and item_id in model.live:
                 raise ModelAway("The model does not know the item.")
             async with asyncio.timeout(self._settings.deadline_ms / 1000):
-                found = await self._retrieve("", Entry({}, -1), query)
-            ids = [each for each in found.ids if self._passes(each, wanted, now) and each != item_id]
+                found = await self._ranking.retrieve("", Entry({}, -1), model, query, Treatment())
+            ids = [each for each in found.ids if self._ranking.passes(each, wanted, now) and each != item_id]
             scores = dict(zip(found.ids, found.scores, strict=True))
             items = [Shown(each, scores[each], f"More like {item_id}") for each in ids[:k]]
             return Feed(items, found.version)
@@ -84,98 +89,80 @@ class Recommender:
             items = [Shown(each, 0.0, reasons.NEWEST) for each in newest if each != item_id]
             return Feed(items[:k], None, "newest")
 
-    async def _personal(self, ask: Ask, known: Known) -> Feed:
+    async def _personal(self, ask: Ask, known: Known, assigned: Assigned, request_id: str) -> Feed:
         epoch = self.stale.epoch
+        treatment = assigned.treatment
         entry = await self._cache.read(ask.user_id)
-        version = self._model.version.number if self._model.version else 0
-        # An item is in the catalogue before it is live.
-        state = self._catalogue.changed, self.live.state if self.live is not None else 0
-        key = ask.key(self._model.name, version, self._settings.variant, *state)
-        if self._settings.answer_seconds:
+        share = treatment.explore or 0.0
+        drawn = draw(request_id, share)
+        # What is drawn for one request is not another's answer.
+        keeps = self._settings.answer_seconds > 0 and drawn is None and assigned.second is None
+        key = self._key(ask, self._models.of(treatment.label), assigned.variant)
+        if keeps:
             kept = entry.fields.get(key)
             self._metrics.looked_up("answer", kept is not None)
             if kept is not None:
                 return Feed.load(kept)
         known.learn(ask, await self._users.state(ask.user_id, entry), self._catalogue)
-        query = self._query(ask, known)
-        found = await self._retrieve(ask.user_id, entry, query)
-        now = _now()
-        scored = []
-        for item_id, score in zip(found.ids, found.scores, strict=True):
-            if item_id not in known.hidden and self._passes(item_id, ask.wanted, now):
-                scored.append((item_id, score))
-                if len(scored) >= _DIVERSIFIED * ask.k:
-                    break
-        if len(scored) < ask.k:
-            scored += await self._more(ask, known, query, {item_id for item_id, _ in scored})
-        share = 1.0 if len(ask.wanted.categories) == 1 else self._settings.category_share
-        categories = [item.category if (item := self._catalogue.items.get(each)) else "" for each, _ in scored]
-        chosen = diversify(scored, categories, ask.k, share)
-        items = [Shown(each, score, self._reason(each, known, now)) for each, score in chosen]
-        feed = Feed(items, found.version)
-        if not items:
-            raise ModelAway("The model has nothing to offer.")
-        if self._settings.answer_seconds:
+        now = self._now()
+        found, fallback = await self._ordered(ask, known, entry, treatment, now)
+        if assigned.second is None:
+            pool = [*found.chosen, *found.rest][: max(self._settings.explore_pool, len(found.chosen))]
+            items = [
+                Shown(item_id, score, self._reason(item_id, known, now), propensity)
+                for (item_id, score), propensity in explored(found.chosen, pool, share, drawn)
+            ]
+        else:
+            second, of_second = await self._ordered(ask, known, entry, assigned.second, now)
+            fallback = fallback or of_second
+            items = self._mixed(found, second, ask, known, request_id, now)
+        feed = Feed(items, found.version, fallback)
+        if keeps:
             # What became of a new version or catalogue meanwhile is not of this key.
             await self._cache.write(ask.user_id, entry.generation, key, feed.dump(), self._settings.answer_seconds)
         self.stale.keep(ask, feed, epoch)
         return feed
 
-    def _query(self, ask: Ask, known: Known) -> Query:
-        state = known.state
-        told = set(state.item_ids)
-        unseen = [each for each in known.hidden if each not in told]
-        return Query(
-            state.item_ids,
-            [max(0.0, ask.time_seconds - at) for at in state.at_seconds],
-            state.dwell_seconds,
-            state.scroll_depth,
-            known.language,
-            ask.device or state.device,
-            ask.time_seconds,
-            [*unseen, *self._catalogue.removed[-_REMOVED_TOLD:]],
-        )
+    def _key(self, ask: Ask, model: Model, variant: str) -> str:
+        version = model.version.number if model.version else 0
+        # An item is in the catalogue before it is live.
+        state = self._catalogue.changed, model.live.state if model.live is not None else 0
+        return ask.key(model.name, version, variant, *state)
 
-    async def _retrieve(self, user_id: str, entry: Entry, query: Query) -> Retrieved:
-        version, live = self._model.version, self.live
-        if version is None or live is None or live.version != version.number or not len(live):
-            return await self._model.recommend(query)
-        most = self._settings.live_items
-        if not version.takes_live:
-            user = await self._users.vector(user_id, entry, self._model, query)
-            return _merged(await self._model.recommend(query), query, live, user, version.two_stages)
-        near = None if len(live) <= most else await self._users.vector(user_id, entry, self._model, query)
-        chosen = live.chosen(most, near, query.history_ids, query.exclude)
-        return await self._model.recommend(query._replace(live=chosen))
+    async def _ordered(
+        self, ask: Ask, known: Known, entry: Entry, treatment: Treatment, now: int
+    ) -> tuple[Ordered, str | None]:
+        """Items by a treatment's model, or by the default one where that is away; and which fallback that was."""
+        model = self._models.of(treatment.label)
+        fallback = "default" if treatment.label and model.label != treatment.label else None
+        try:
+            return await self._ranking.order(ask, known, entry, model, treatment, now), fallback
+        except ModelAway:
+            if model is self._models.default:
+                raise
+        return await self._ranking.order(ask, known, entry, self._models.default, treatment, now), "default"
 
-    async def _more(self, ask: Ask, known: Known, query: Query, chosen: set[str]) -> list[tuple[str, float]]:
-        """The newest and what trends inside the filter, in the model's order."""
-        now, most = _now(), max(_FILL, ask.k) + len(chosen) + len(known.hidden)
-        there = [
-            *self._catalogue.trending(ask.wanted, most, now),
-            *self._catalogue.newest(ask.wanted, most, now),
+    def _mixed(self, first: Ordered, second: Ordered, ask: Ask, known: Known, request_id: str, now: int) -> list[Shown]:
+        """Two variants' feeds in one, with whose each item is."""
+        scores = dict(second.chosen) | dict(first.chosen)
+        one, other = ([item_id for item_id, _ in each.chosen] for each in (first, second))
+        mixed = team_draft(one, other, ask.k, seed=coins(request_id))
+        return [
+            Shown(item_id, scores[item_id], self._reason(item_id, known, now), 1.0, team)
+            for item_id, team in zip(mixed.items, mixed.team, strict=True)
         ]
-        fresh = [each for each in dict.fromkeys(there) if each not in chosen and each not in known.hidden]
-        fresh = fresh[: max(_FILL, ask.k)]
-        if not fresh:
-            return []
-        scores = await self._model.rank(query, fresh)
-        return sorted(zip(fresh, scores, strict=True), key=lambda each: -each[1])
-
-    def _passes(self, item_id: str, wanted: Wanted, now: int) -> bool:
-        return self._catalogue.on_offer(item_id, now) and wanted.admits(self._catalogue.items.get(item_id))
 
     def _reason(self, item_id: str, known: Known, now: int, otherwise: str = reasons.RECOMMENDED) -> str:
         hours = self._settings.new_hours
         return reasons.reason(self._catalogue, item_id, known.read, now=now, new_hours=hours, otherwise=otherwise)
 
     def _fallback(self, ask: Ask, known: Known) -> Feed:
-        now = _now()
+        now = self._now()
         stale = self.stale.find(ask)
         self._metrics.looked_up("stale", stale is not None)
         if stale is not None:
             items = [
-                each
+                Shown(*each[:3])
                 for each in stale.items
                 if each.item_id not in known.hidden and self._catalogue.on_offer(each.item_id, now)
             ]
@@ -196,39 +183,3 @@ class Recommender:
             Shown(each, 0.0, self._reason(each, known, now, otherwise.get(each, reasons.NEWEST))) for each in chosen
         ]
         return Feed(items, None, "trending" if trending else "newest")
-
-
-def _now() -> int:
-    """What is on offer is so by the server's clock: a request's own time is for the model alone."""
-    return time.time_ns() // 1000
-
-
-def _merged(found: Retrieved, query: Query, live: LiveItems, user: np.ndarray, two_stages: bool) -> Retrieved:
-    """Live items among what a version without `recommend_live` found.
-
-    With one stage the scores are one dot product. A second stage's are of another kind, and what the first one gave an
-    item is not known: there live items take turns with the index, in their own order.
-    """
-    everything = live.all()
-    hidden = {*query.history_ids, *query.exclude}
-    places = [place for place, each in enumerate(everything.ids.tolist()) if each not in hidden]
-    scores = (everything.vectors[places] @ user).tolist() if places else []
-    best: list[tuple[str, float]] = sorted(
-        zip((str(everything.ids[place]) for place in places), scores, strict=True), key=lambda each: -each[1]
-    )
-    best = best[: max(1, len(found.ids))]
-    taken = {each for each, _ in best}
-    index = [each for each in zip(found.ids, found.scores, strict=True) if each[0] not in taken]
-    ordered = _interleaved(index, best) if two_stages else sorted([*best, *index], key=lambda each: -each[1])
-    return Retrieved([each for each, _ in ordered], [score for _, score in ordered], found.version)
-
-
-def _interleaved(index: Sequence[tuple[str, float]], live: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
-    """One live item after every fourth of the index, each with the score of the one before it."""
-    ordered: list[tuple[str, float]] = []
-    waiting = list(live)
-    for place, each in enumerate(index):
-        ordered.append(each)
-        if waiting and place % 4 == 3:
-            ordered.append((waiting.pop(0)[0], each[1]))
-    return [*ordered, *((each, index[-1][1] if index else 0.0) for each, _ in waiting)]

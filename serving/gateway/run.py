@@ -20,6 +20,8 @@ from serving.gateway.errors import Refused
 from serving.gateway.server import GatewayServer, log_to_standard_error, model_in
 from serving.gateway.settings import Settings
 
+# What `belfry registry` writes beside the models, and its label of what serves.
+CONFIG, CHAMPION = "models.config", "champion"
 _log = logging.getLogger(__name__)
 
 
@@ -46,6 +48,9 @@ def run_gateway(
     folder: Path | None = None
     if models is not None:
         model, folder = model_in(models, model)
+        if (models / CONFIG).is_file():
+            # A registry says what serves: its champion, not what was exported last.
+            chosen = {"label": CHAMPION, **chosen}
     try:
         settings = Settings(**{"model": model, **chosen})
     except ValidationError as error:
@@ -88,14 +93,22 @@ def run_gateway(
 
 def _model_server(folder: Path, name: str, rest_port: int | None, grpc_port: int | None, stop: threading.Event) -> Any:
     from serving.model_server import ModelServer, OptionError, Options, ServingError
+    from serving.model_server.model_config import read_model_configs
     from serving.model_server.process import import_tensorflow
 
     # The model server's default keeps memory low after a swap. But without oneDNN the scores of 4 users for 50,000
     # items take 60 ms of the processor instead of 9.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     import_tensorflow()
+    config = folder.parent / CONFIG
+    models: dict[str, Any] = {"model_name": name, "model_base_path": folder}
+    if config.is_file():
+        models = {"model_config_file": config, "model_config_poll_wait_seconds": 1}
+        models["allow_version_labels_for_unavailable_models"] = True
+        if all(each.name != name for each in read_model_configs(config)):
+            raise ValueError(f"The registry in {folder.parent} has no champion of {name}: belfry registry promote.")
     try:
-        server = ModelServer(Options(model_name=name, model_base_path=folder, rest_port=rest_port, grpc_port=grpc_port))
+        server = ModelServer(Options(**models, rest_port=rest_port, grpc_port=grpc_port))
         server.start(cancelled=stop.is_set)
     except (OptionError, ServingError) as error:
         raise ValueError(str(error)) from None

@@ -87,7 +87,8 @@ class Recommendations(BaseModel):
     variant: str
     items: list[RecommendedItem]
     fallback: Annotated[
-        Literal["stale", "trending", "newest"] | None, Field(description="what stood in for the model, or null")
+        Literal["default", "stale", "trending", "newest"] | None,
+        Field(description="what stood in for the model, or null"),
     ]
 
 

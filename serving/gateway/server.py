@@ -14,6 +14,7 @@ import orjson
 from serving.events import Store
 from serving.events.keys import list_keys
 from serving.gateway.app import create_app
+from serving.gateway.clock import Clock, wall_clock
 from serving.gateway.errors import Refused
 from serving.gateway.gateway import Gateway
 from serving.gateway.guard import Guard
@@ -28,6 +29,7 @@ class GatewayServer:
     Args:
         settings: See `Settings`.
         model_server: A started `serving.model_server.ModelServer`; by default what the settings name.
+        clock: What time it is for whatever is stored or shown; a simulation has its own.
 
     Raises:
         StoreError: The store cannot be opened.
@@ -35,7 +37,7 @@ class GatewayServer:
         OSError: The port is taken or not allowed.
     """
 
-    def __init__(self, settings: Settings, model_server: Any = None) -> None:
+    def __init__(self, settings: Settings, model_server: Any = None, clock: Clock = wall_clock) -> None:
         self.settings = settings
         self.store = Store(settings.store_url.get_secret_value())
         try:
@@ -50,7 +52,7 @@ class GatewayServer:
             self.store.close()
             raise
         self.url = f"http://{host_and_port(settings.bind, listener.getsockname()[1])}"
-        self.gateway = Gateway(settings, self.store, settings.model_server or model_server)
+        self.gateway = Gateway(settings, self.store, settings.model_server or model_server, clock)
         guard = Guard(create_app(self.gateway), settings, self.gateway.metrics, needs_key=settings.is_public)
         self.gateway.guard = guard
         self._http = HttpServer(guard, listener, settings.drain_seconds, lifespan=True, name="gateway")

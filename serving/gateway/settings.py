@@ -18,7 +18,8 @@ class Settings(BaseSettings):
     store_url: SecretStr = Field(description="a folder for SQLite, or postgresql://user:password@host/name")
     model_server: str = Field("", description="grpc://host:port or http://host:port; empty for one in this process")
     model: str = Field(description="the model's name")
-    variant: str = Field("default", description="of the experiment, in answers and slates")
+    label: str = Field("", description="of the model's version that answers, such as champion; empty for the newest")
+    variant: str = Field("default", description="in answers and slates, of who is in no experiment")
     # Several gateways need it: without, one's event counts in another's feed only after `state_seconds`.
     redis_url: SecretStr | None = Field(None, description="keep users' caches in Redis")
 
@@ -34,6 +35,8 @@ class Settings(BaseSettings):
     seen: int = Field(200, ge=1, le=10_000, description="events looked back at for what is not shown again")
     positive_rating: float | None = Field(None, description="ratings below it are not history")
     category_share: float = Field(0.5, gt=0, le=1, description="of an answer, that one category may have")
+    explore: float = Field(0.0, ge=0, le=1, description="share of answers in which one place is drawn at random")
+    explore_pool: int = Field(50, ge=1, le=1_000, description="the best items, of which such a place is drawn")
     new_hours: float = Field(24.0, gt=0, description="how long an item counts as new")
     trending_hours: float = Field(6.0, gt=0, description="events that make a trend")
     trending_users: int = Field(3, ge=1, description="who must have wanted an item")

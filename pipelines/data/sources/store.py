@@ -82,7 +82,7 @@ def _slates(store: Store) -> Rows:
     for page in pages(store, SLATES):
         for slate in page:
             shared = {column: slate[column] for column in ("user_id", "at", "request_id", "variant", "device")}
-            for item_id, _, position, propensity, _ in json.loads(slate["items"]):
+            for item_id, _, position, propensity, *_ in json.loads(slate["items"]):
                 event_id = f"{slate['request_id']}/{position}"
                 shown = {"event_id": event_id, "item_id": item_id, "position": position, "propensity": propensity}
                 yield shared | shown | {"kind": "impression"}

@@ -88,6 +88,7 @@ def test_keys_and_their_scopes(run: Run, where: Path | str, eventually: Any) -> 
         "events": ("POST", "/v1/events", EVENT),
         "items": ("PUT", "/v1/items/i00", {"title": "x"}),
         "users": ("DELETE", "/v1/users/u", None),
+        "experiments": ("GET", "/v1/experiments", None),
         "metrics": ("GET", "/metrics", None),
     }
     assert calls.keys() == set(SCOPES)
@@ -195,6 +196,8 @@ def test_the_document_describes_every_answer(run: Run) -> None:
     assert {path for _, path in operations} == {
         *("/v1/recommendations", "/v1/events", "/v1/items", "/v1/items/{item_id}", "/v1/items/{item_id}/similar"),
         *("/v1/users/{user_id}", "/readyz", "/healthz", "/metrics"),
+        *("/v1/experiments", "/v1/experiments/{name}"),
+        *(f"/v1/experiments/{{name}}/{what}" for what in ("look", "ramp", "stop")),
     }
     schemas = document["components"]["schemas"]
     for (method, path), operation in operations.items():

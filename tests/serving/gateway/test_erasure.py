@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from serving.events import Store
 from serving.events.tables import EVENTS, SLATES
-from serving.gateway import gateway
+from serving.gateway import erasures, gateway
 from serving.gateway.catalogue import Wanted
 from serving.gateway.feeds import Ask, Feed, Shown, StaleFeeds
 
@@ -44,7 +44,7 @@ def test_an_answer_under_way_is_not_kept_after_an_erasure(erased: str) -> None:
 def test_what_another_replica_writes_late_is_erased_too(
     run: Run, where: Path | str, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway, "_ERASED_SECONDS", 0.5)
+    monkeypatch.setattr(erasures, "ERASED_SECONDS", 0.5)
     monkeypatch.setattr(gateway, "_SWEEP_SECONDS", 0.05)
     first, second = run(), run()
     first.click("karl", "i00")
@@ -55,7 +55,7 @@ def test_what_another_replica_writes_late_is_erased_too(
     second.feed("other")
     eventually(lambda: {"karl", "other"} <= users_in(where), 5.0)
     eventually(lambda: users_in(where) == {"other"}, 5.0)
-    assert first.server.gateway._erased == {}, "whom it erased is not remembered either"
+    assert first.server.gateway.erasures._erased == {}, "whom it erased is not remembered either"
 
 
 def test_a_stop_finishes_an_erasure(run: Run, where: Path | str, eventually: Any) -> None:
@@ -100,7 +100,7 @@ def test_redis_keeps_a_generation_longer_than_an_answer_may_take(redis: Any) -> 
 
     longest = next(each.le for each in Settings.model_fields["deadline_ms"].metadata if hasattr(each, "le"))
     assert longest < _FORGOTTEN_SECONDS * 1000
-    assert longest < gateway._ERASED_SECONDS * 1000
+    assert longest < erasures.ERASED_SECONDS * 1000
 
 
 def test_one_users_entry_in_redis_is_bounded_and_models_do_not_share_answers(run: Run, redis: Any) -> None:

@@ -63,7 +63,7 @@ def test_a_model_that_hangs_costs_the_deadline_once(run: Run, mute: str, scheme:
     served = run(f"{scheme}://{mute}", ready=False, deadline_ms=150)
     assert served.feed("u1")["fallback"] == "newest"
     # As if the model had answered until now.
-    served.server.gateway.model.version = Version(1, False, False)
+    served.server.gateway.models.default.version = Version(1, False, False)
     times = []
     for number in range(12):
         begun = time.perf_counter()

@@ -127,7 +127,7 @@ def test_an_answer_of_before_an_item_was_live_is_not_repeated(
 ) -> None:
     first, second = run(category_share=1.0), run(category_share=1.0, answer_seconds=60.0)
     embedding = threading.Event()
-    keeper = second.server.gateway.live
+    keeper = second.server.gateway.models.keeper
     embed_now = keeper._vectors
 
     async def later(*arguments: Any) -> Any:

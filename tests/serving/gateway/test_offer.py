@@ -58,7 +58,7 @@ def test_an_item_that_cannot_be_embedded_holds_up_no_other(
     run: Run, own_model: Callable[..., Any], eventually: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     served = run(own_model(), category_share=1.0)
-    model = served.server.gateway.model
+    model = served.server.gateway.models.default
     embed = model.embed_items
 
     async def picky(version: int, items: Any) -> Any:

@@ -54,22 +54,26 @@ def test_requests_that_come_during_a_call_share_the_next() -> None:
 def test_a_failed_call_fails_its_batch_alone_and_who_gave_up_is_not_asked_for() -> None:
     asked: list[int] = []
 
-    async def run(batch: Sequence[int]) -> Sequence[int]:
-        asked.extend(batch)
-        await asyncio.sleep(0.01)
-        if 0 in batch:
-            raise ModelAway("no")
-        return list(batch)
-
     async def ask() -> None:
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def run(batch: Sequence[int]) -> Sequence[int]:
+            asked.extend(batch)
+            begun.set()
+            await go_on.wait()
+            if 0 in batch:
+                raise ModelAway("no")
+            return list(batch)
+
         batcher: Batcher[int, int] = Batcher(run, most=2, at_once=1, most_waiting=3)
         first = asyncio.create_task(batcher.ask(0))
-        await asyncio.sleep(0.005)
+        await begun.wait()
         others = [asyncio.create_task(batcher.ask(number)) for number in (1, 2, 3)]
         await asyncio.sleep(0)
         with pytest.raises(ModelAway, match="Too many"):
             await batcher.ask(4)
         others[1].cancel()
+        go_on.set()
         with pytest.raises(ModelAway, match="no"):
             await first
         assert await others[0] == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from pipelines.registry import Registry
 from serving.events import Store
 from serving.events.keys import create_key
 from serving.events.tables import EVENTS
@@ -84,6 +86,33 @@ def test_one_process_serves_the_model_and_the_feed(
     assert [line["status"] for line in lines if line.get("route") == "/v1/recommendations"] == [200]
     with Store(tmp_path / "store") as store, store.reading() as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM slates")).scalar() == 1
+
+
+def test_the_registry_says_which_version_answers(
+    serve: Serve, export_toy: Callable[[bool], Path], tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    models = tmp_path / "models"
+    for version in (1, 2):
+        shutil.copytree(export_toy(True), models / "feed" / str(version))
+    registry = Registry(models)
+    registry.add("feed", 1, "first")
+    arguments = ("--models", str(models), "--store", str(tmp_path / "store"))
+    assert "no champion of feed" in refused(*arguments)
+    registry.promote("feed", 1, "first")
+
+    def answering() -> int:
+        return int(httpx.post(f"{url}/v1/recommendations", json={"user_id": "u1"}).json()["model"]["version"] or 0)
+
+    with serve(*arguments, "--rest-port", "-1", "--grpc-port", "-1") as (_, url):
+        eventually(lambda: answering() == 1, 60)
+        assert httpx.put(f"{url}/v1/items/a", json={"title": "t", "category": "sport"}).json()["live"]
+        registry.add("feed", 2, "second")
+        registry.promote("feed", 2, "better")
+        eventually(lambda: answering() == 2)
+        registry.roll_back("feed", "complaints")
+        eventually(lambda: answering() == 1)
+        ids = httpx.post(f"{url}/v1/recommendations", json={"user_id": "u1", "k": 40}).json()["items"]
+        assert "a" in [each["item_id"] for each in ids], "what was live before is live again"
 
 
 def test_a_model_server_elsewhere_needs_no_tensorflow(toy_server: ModelServer, tmp_path: Path) -> None:

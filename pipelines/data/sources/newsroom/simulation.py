@@ -47,14 +47,14 @@ def simulate(newsroom: Newsroom) -> Iterator[Slates]:
         user, at = users[begin:end], times[begin:end]
         # The front page is made on the hour; articles of the running hour wait for the next.
         item, propensity = publisher.slates(user, int(now))
-        slates = _behave(newsroom, user, at, item, propensity, rng)
+        slates = behave(newsroom, user, at, item, propensity, rng)
         row, position = np.nonzero(slates.clicked)
         publisher.learn(user[row], item[row, position], int(now))
         if len(user):
             yield slates
 
 
-def _behave(
+def behave(
     newsroom: Newsroom,
     user: np.ndarray,
     at: np.ndarray,
@@ -62,6 +62,7 @@ def _behave(
     propensity: np.ndarray,
     rng: np.random.Generator,
 ) -> Slates:
+    """What users do with the slates that they are shown: R users at times (R,), items and propensities (R, SLATE)."""
     log_odds = newsroom.log_odds(user[:, None], item, at[:, None])
     probability = examination(np.arange(SLATE)) / (1 + np.exp(-log_odds))
     clicked = rng.random(item.shape) < probability

@@ -1,0 +1,68 @@
+"""The versions of the model that are asked: the default, and those that experiments name by label."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from serving.events.items import ItemFacts
+from serving.gateway.live_keeper import LiveKeeper
+from serving.gateway.model import Model
+
+
+class _Asked(NamedTuple):
+    model: Model
+    keeper: LiveKeeper
+    task: asyncio.Task[None]
+
+
+class Models:
+    """For one event loop. Every version has live items of its own, and calls of its own.
+
+    Args:
+        make: The model of a label, and what keeps its live items.
+        label: Of the default; empty for the newest version.
+    """
+
+    def __init__(self, make: Callable[[str], tuple[Model, LiveKeeper]], label: str) -> None:
+        self._make, self._label = make, label
+        self.default, self.keeper = make(label)
+        self._asked: dict[str, _Asked] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def of(self, label: str | None) -> Model:
+        """The model of a label; the default where it is not there (yet), or for None."""
+        asked = self._asked.get(label or "")
+        return self.default if asked is None or asked.model.version is None else asked.model
+
+    def start(self) -> None:
+        """Look for versions."""
+        self._task = asyncio.create_task(self.keeper.run())
+
+    async def want(self, labels: Iterable[str]) -> None:
+        """Ask these labels from now on, besides the default, and no others."""
+        wanted = set(labels) - {self._label}
+        for label in wanted - self._asked.keys():
+            model, keeper = self._make(label)
+            self._asked[label] = _Asked(model, keeper, asyncio.create_task(keeper.run()))
+        for label in self._asked.keys() - wanted:
+            await _end(self._asked.pop(label).task)
+
+    def changed(self, items: Sequence[ItemFacts]) -> None:
+        """These items changed in the catalogue."""
+        for keeper in (self.keeper, *(each.keeper for each in self._asked.values())):
+            keeper.changed(items)
+
+    async def stop(self) -> None:
+        """Look no more."""
+        await self.want([])
+        if self._task is not None:
+            await _end(self._task)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
