@@ -14,7 +14,7 @@ from serving.client import ClientError
 from serving.events import Store
 from serving.events.tables import SLATES
 from serving.monitoring.drift import Finding, find_drift
-from serving.monitoring.features import Feature, Samples
+from serving.monitoring.features import OF_THE_AGENDA, Feature, Samples
 from serving.monitoring.fingerprint import BadFingerprint, Fingerprint
 from serving.monitoring.measures import NEW_HOURS, K, Measure, measure
 from serving.monitoring.memory import keep_window, live_reference, window_before
@@ -121,7 +121,9 @@ def observe(
     for role, reference in references.items():
         usual = usual_sizes(store, start, seconds=(end - start) // SECOND, role=role)
         if known is not None:
-            usual |= known.usual_next if role == "before" else known.usual
+            between = known.usual_next if role == "before" else known.usual
+            seen = {name: size for name, size in usual.items() if name in OF_THE_AGENDA}
+            usual |= {name: max(size, seen.get(name, 0.0)) for name, size in between.items()}
         findings[role], why = find_drift(reference, current, usual=usual)
         skipped += [f"Against {role}: {each}" for each in why]
     measures += _drift_measures(findings)

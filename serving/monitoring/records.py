@@ -14,6 +14,7 @@ from serving.events.errors import BadStore
 from serving.events.log import ignoring_known
 from serving.events.tables import ALERTS, MEASURES, MONITORS
 from serving.monitoring.drift import CENTROID, KS, PSI
+from serving.monitoring.features import OF_THE_AGENDA
 from serving.monitoring.measures import Measure
 from serving.monitoring.memory import read_memory
 from serving.monitoring.rules import Rules
@@ -103,7 +104,8 @@ def usual_sizes(store: Store, before: int, *, seconds: int, role: str) -> dict[s
     """By feature, the largest size of its difference from a reference in earlier windows, those aside in which it had
     drifted; only of features that were compared in some windows.
 
-    These are the first of the last `_LOOKED_BACK`: would the latest count, what grows slowly would always be usual.
+    These are the first of the last `_LOOKED_BACK`: would the latest count, what grows slowly would always be usual. What
+    follows the agenda is another thing every day, and all count.
 
     Args:
         before: Start of the window that is to be judged, in microseconds since 1970.
@@ -128,7 +130,11 @@ def usual_sizes(store: Store, before: int, *, seconds: int, role: str) -> dict[s
             decides = kind in (KS, CENTROID) or (kind == PSI and f"{KS}.{feature}" not in metrics)
             if decides and not metrics.get(f"drift.{feature}"):
                 found.setdefault(feature, []).append(value)
-    return {feature: max(sizes[:_FIRST]) for feature, sizes in found.items() if len(sizes) >= _FEWEST}
+    return {
+        feature: max(sizes if feature in OF_THE_AGENDA else sizes[:_FIRST])
+        for feature, sizes in found.items()
+        if len(sizes) >= _FEWEST
+    }
 
 
 def alerts(store: Store, since: int = 0) -> list[Fired]:
