@@ -104,8 +104,8 @@ def usual_sizes(store: Store, before: int, *, seconds: int, role: str) -> dict[s
     """By feature, the largest size of its difference from a reference in earlier windows, those aside in which it had
     drifted; only of features that were compared in some windows.
 
-    These are the first of the last `_LOOKED_BACK`: would the latest count, what grows slowly would always be usual. What
-    follows the agenda is another thing every day, and all count.
+    These are the first of the last `_LOOKED_BACK`: would the latest count, what grows slowly would always be usual.
+    What follows the agenda is another thing every day, and all count.
 
     Args:
         before: Start of the window that is to be judged, in microseconds since 1970.
