@@ -16,6 +16,7 @@ from functools import partial
 from benchmarks import (
     ablation,
     adaptation,
+    drift,
     durability,
     edge,
     encoders,
@@ -65,6 +66,7 @@ BENCHMARKS: dict[str, Callable[[], int | None]] = {
     "fuzz-gateway": fuzz_gateway.run,
     "tuning": tuning.run,
     "experiments": experiments.run,
+    "drift": drift.run,
     "edge": edge.run,
     "quantise": quantise.run,
     "model-server": model_server.run,

@@ -14,6 +14,7 @@ from pipelines.encode import load_encoder
 from pipelines.errors import BadInput
 from pipelines.export_check import check
 from pipelines.export_gate import EXTRA, pass_gate, questions_of, write_extra
+from pipelines.fingerprint import training_fingerprint
 from pipelines.golden import golden_requests, python_answers
 from pipelines.image_vectors import load_image_encoder
 from pipelines.model_ranker import ModelRanker
@@ -25,6 +26,7 @@ from pipelines.run import Run
 from pipelines.second_stage import TwoStageRanker
 from pipelines.trained import first_stage, second_stage
 from pipelines.vocabulary import TAGS
+from serving.monitoring.fingerprint import IN_VERSION
 
 
 def export(run: Run, to: Path, dataset: Dataset | None = None, *, index: IndexKind | None = None) -> Path:
@@ -34,7 +36,7 @@ def export(run: Run, to: Path, dataset: Dataset | None = None, *, index: IndexKi
     are compared with the Python model's; a difference above `export_check.TOLERANCE` publishes nothing. Nor does one in
     the golden requests (`pipelines.golden`), which are asked of the model server too. They are kept in the version's
     `assets.extra`, with their answers, requests that warm a server up, what `belfry quantise` needs beside the graph,
-    and a manifest of where the version is from.
+    the fingerprint that `belfry monitor` compares traffic with, and a manifest of where the version is from.
 
     Args:
         to: The model's folder, `MODELS/NAME`; versions are its numbered subfolders.
@@ -78,6 +80,11 @@ def export(run: Run, to: Path, dataset: Dataset | None = None, *, index: IndexKi
         expected, ways = pass_gate(draft, requests, expected, answers, least_recall)
         (draft / EXTRA).mkdir()
         write_json(draft / EXTRA / EDGE, edge.model_dump(mode="json"))
+        known = training_fingerprint(
+            run, data, prepared, first, second, on_offer, model=to.name, version=int(version.name)
+        )
+        if known is not None:
+            (draft / IN_VERSION).write_text(known.dump(), encoding="utf-8")
         write_extra(draft, run, requests, expected, ways, data.fingerprint(), first.items.shape[1], needs)
     return version
 

@@ -141,27 +141,51 @@ def python_answers(
         index_of = {value: number for number, value in enumerate(known, start=1)}
         batch[name] = np.array([index_of.get(request[name], 0) for request in requests], np.int32)
     batch["time_seconds"] = np.array([request["time_seconds"] for request in requests], np.int64)
-    users = first.model.embed_users(batch).numpy()
-    ranking = (users @ first.items.T).astype(np.float64)
-    ranking[:, ~on_offer] = -np.inf
-    for row, request in enumerate(requests):
-        hidden = {place.get(item, 0) for item in (*request["history_ids"], *request["exclude_ids"])} - {0}
-        ranking[row, [item - 1 for item in hidden]] = -np.inf
-    count = min(top_k, ranking.shape[1])
-    best = np.argsort(-ranking, axis=1, kind="stable")[:, :count]
-    scores = np.take_along_axis(ranking, best, axis=1)
-    if second is not None:
-        counted_at = np.full(rows, data.end)
-        order = second.reordered(batch, ranking, counted_at)
-        best = np.argsort(-order, axis=1, kind="stable")[:, :count]
-        there = np.isfinite(np.take_along_axis(order, best, axis=1))
-        scores = np.where(there, second.order(second.judge(batch, best, counted_at)), -np.inf)
+    hidden = [
+        {place.get(item, 0) for item in (*request["history_ids"], *request["exclude_ids"])} - {0}
+        for request in requests
+    ]
+    best, scores, _ = best_of(batch, hidden, data, first, second, on_offer, top_k)
     found = np.isfinite(scores)
     ids = [
         [str(data.catalogue.ids[item]) if there else "" for item, there in zip(*pair, strict=True)]
         for pair in zip(best, found, strict=True)
     ]
     return Answers(ids, np.where(found, scores, 0.0))
+
+
+def best_of(
+    batch: dict[str, np.ndarray],
+    hidden: Sequence[Iterable[int]],
+    data: Prepared,
+    first: ModelRanker,
+    second: TwoStageRanker | None,
+    on_offer: np.ndarray,
+    top_k: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the trained model recommends to a batch of B users, as `HistoryWindow.batch` makes it.
+
+    Args:
+        hidden: For each user rows of the catalogue + 1 that are not recommended.
+
+    Returns:
+        Items (B, K) as rows of the catalogue, their scores (B, K), -inf where there is no item, and the users' vectors.
+    """
+    users = first.model.embed_users(batch).numpy()
+    ranking = (users @ first.items.T).astype(np.float64)
+    ranking[:, ~on_offer] = -np.inf
+    for row, rows in enumerate(hidden):
+        ranking[row, [item - 1 for item in rows]] = -np.inf
+    count = min(top_k, ranking.shape[1])
+    best = np.argsort(-ranking, axis=1, kind="stable")[:, :count]
+    scores = np.take_along_axis(ranking, best, axis=1)
+    if second is not None:
+        counted_at = np.full(len(ranking), data.end)
+        order = second.reordered(batch, ranking, counted_at)
+        best = np.argsort(-order, axis=1, kind="stable")[:, :count]
+        there = np.isfinite(np.take_along_axis(order, best, axis=1))
+        scores = np.where(there, second.order(second.judge(batch, best, counted_at)), -np.inf)
+    return best, scores, users
 
 
 def answers_of(rows: Iterable[dict[str, Any]]) -> Answers:

@@ -15,6 +15,7 @@ from pipelines.cli import (
     experiment,
     keys,
     model,
+    monitor,
     off_policy,
     quantise,
     registry,
@@ -51,6 +52,7 @@ app.command()(retrain.retrain)
 registry.register(app)
 experiment.register(app)
 off_policy.register(app)
+monitor.register(app)
 
 # The extra that brings a module; what several extras bring is in the smallest.
 _EXTRAS = {

@@ -94,6 +94,42 @@ LOOKS = Table(
     Column("evidence", Text, nullable=False),  # JSON
 )
 
+# What a window of traffic was like: numbers of groups, of which no user can be told.
+MEASURES = Table(
+    "measures",
+    METADATA,
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("seconds", Integer, primary_key=True, autoincrement=False),  # the window's length
+    Column("variant", Text, primary_key=True),  # "" for all
+    Column("slice", Text, primary_key=True),  # such as language=en; "" for all
+    Column("metric", Text, primary_key=True),
+    Column("value", Float(53), nullable=False),
+    Column("low", Float(53)),
+    Column("high", Float(53)),
+    Column("count", BigInteger, nullable=False),
+    Column("note", Text),  # the reason, of a drift
+)
+
+ALERTS = Table(
+    "alerts",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("state", Text, nullable=False),  # raised or cleared
+    Column("action", Text, nullable=False),  # alert or retrain
+    Column("reason", Text, nullable=False),
+    Index("ix_alerts_at", "at"),
+)
+
+# What monitors remember: how far each rule is, and the windows that others are compared with.
+MONITORS = Table(
+    "monitors",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("content", Text, nullable=False),  # JSON
+)
+
 KEYS = Table(
     "keys",
     METADATA,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ _LATEST = sa.text(
     f"SELECT {', '.join(_COLUMNS)} FROM {EVENTS.name} WHERE user_id = :user_id"
     f" AND kind IN ({', '.join(repr(kind) for kind in _SEEN_KINDS)}) ORDER BY at DESC, event_id DESC LIMIT :seen"
 )
+_LATEST_BEFORE = sa.text(_LATEST.text.replace(" AND kind", " AND at < :before AND kind"))
 
 
 class UserState(NamedTuple):
@@ -59,6 +60,26 @@ def read_state(
     with store.reading() as connection:
         rows = connection.execute(_LATEST, {"user_id": user_id, "seen": seen}).all()
     return state_of(rows, history=history, positive_rating=positive_rating)
+
+
+def read_states_before(
+    store: Store,
+    asked: Sequence[tuple[str, int]],
+    *,
+    history: int,
+    seen: int,
+    positive_rating: float | None = None,
+) -> Iterator[UserState]:
+    """The states of users as they were at a moment each, without events of that moment: (user_id, microseconds).
+
+    Raises:
+        StoreAway: The database cannot be reached.
+    """
+    with store.reading() as connection:
+        for user_id, before in asked:
+            parameters = {"user_id": user_id, "before": before, "seen": seen}
+            rows = connection.execute(_LATEST_BEFORE, parameters).all()
+            yield state_of(rows, history=history, positive_rating=positive_rating)
 
 
 def state_of(rows: Sequence[Any], *, history: int, positive_rating: float | None) -> UserState:

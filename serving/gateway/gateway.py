@@ -117,6 +117,7 @@ class Gateway:
         self._tasks = [
             asyncio.create_task(self._repeat(self.sync, self.settings.sync_seconds)),
             asyncio.create_task(self._repeat(self._find_trend, self.settings.trend_seconds)),
+            asyncio.create_task(self._repeat(self._read_last_window, self.settings.trend_seconds)),
             asyncio.create_task(self._repeat(self.erasures.finish, _SWEEP_SECONDS)),
         ]
         self.models.start()
@@ -189,6 +190,9 @@ class Gateway:
             trending, self.store, since, _TREND_ITEMS, settings.trending_users, settings.positive_rating
         )
         self.catalogue.set_trending([item_id for item_id, _ in found])
+
+    async def _read_last_window(self) -> None:
+        await self.in_thread(self.metrics.last_window.refresh, self.store)
 
     # Requests
 

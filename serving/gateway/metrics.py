@@ -6,6 +6,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serving.monitoring.gauges import LastWindow
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
@@ -31,6 +33,7 @@ class Metrics:
         self.live = Gauge("belfry_live_items", "Items that the model's index does not have.", **of)
         self.version = Gauge("belfry_model_version", "Version of the model that is asked.", **of)
         self.breaker = Gauge("belfry_breaker_open", "1 while the model is not asked.", **of)
+        self.last_window = LastWindow(self.registry)
         # Looking a child up by its labels costs more than counting.
         self._hits = {
             (cache, hit): self.cache.labels(cache, "hit" if hit else "miss")
