@@ -77,7 +77,8 @@ def _settle(experiment: Experiment, seen: Look, registry: Registry | None, model
     served = registry.model(model).served
     why = f"experiment {experiment.name}: {seen.why}"
     winner = seen.winner
-    if seen.verdict == "undecided" and experiment.on_undecided == "promote":
+    # Too few users to say anything is no sign of being as good.
+    if seen.verdict == "undecided" and seen.leads and experiment.on_undecided == "promote":
         winner = next((name for name, each in experiment.treated.items() if each.treatment.label in served), None)
     if winner is not None:
         label = experiment.variants[winner].treatment.label

@@ -38,14 +38,28 @@ def fill_store(dataset: Dataset, where: Path | str) -> dict[str, int]:
             for rows in _rows(dataset.items, schema.ITEMS, _ITEMS, "items"):
                 put_items(store, rows, None)
                 done["items"] += len(rows)
-            insert = ignoring_known(store, EVENTS).returning(EVENTS.c.event_id)
             for rows in _rows(dataset.events, schema.EVENTS, _EVENTS, "events"):
-                with store.writing() as connection:
-                    done["new_events"] += len(connection.execute(insert, rows).all())
+                done["new_events"] += append_events(store, rows)
                 done["events"] += len(rows)
     except StoreError as error:
         raise BadInput(str(error)) from None
     return done
+
+
+def append_events(store: Store, rows: list[dict[str, Any]]) -> int:
+    """Append events, whose times are microseconds since 1970; how many the store did not have yet."""
+    if not rows:
+        return 0
+    with store.writing() as connection:
+        return len(connection.execute(ignoring_known(store, EVENTS).returning(EVENTS.c.event_id), rows).all())
+
+
+def as_rows(batch: pa.RecordBatch, columns: pa.Schema) -> list[dict[str, Any]]:
+    """Rows of a batch, with every column, and with times as the store keeps them: in microseconds."""
+    names = [name for name in columns.names if name in batch.schema.names]
+    arrays = [batch.column(name) for name in names]
+    arrays = [each.cast(pa.int64()) if pa.types.is_timestamp(each.type) else each for each in arrays]
+    return [dict.fromkeys(columns.names) | row for row in pa.RecordBatch.from_arrays(arrays, names=names).to_pylist()]
 
 
 def _rows(path: Path, columns: pa.Schema, size: int, what: str) -> Any:
@@ -53,7 +67,4 @@ def _rows(path: Path, columns: pa.Schema, size: int, what: str) -> Any:
         there = [name for name in columns.names if name in file.schema_arrow.names]
         total = -(-file.metadata.num_rows // size)
         for batch in track(file.iter_batches(size, columns=there), what, total):
-            # Times as the store keeps them, in microseconds.
-            arrays = [each.cast(pa.int64()) if pa.types.is_timestamp(each.type) else each for each in batch.columns]
-            rows = pa.RecordBatch.from_arrays(arrays, names=batch.schema.names).to_pylist()
-            yield [dict.fromkeys(columns.names) | row for row in rows]
+            yield as_rows(batch, columns)

@@ -102,17 +102,33 @@ def model_server(folder: Path, log: Path) -> Iterator[Served]:
     Raises:
         RuntimeError: It did not come up; the message holds the end of its log.
     """
+    models = [f"--model_name={folder.name}", f"--model_base_path={folder.resolve()}", "--max_num_load_retries=0"]
+    with _server(folder.name, models, log) as served:
+        yield served
+
+
+@contextlib.contextmanager
+def configured_server(config: Path, model: str, log: Path) -> Iterator[Served]:
+    """Serve what a registry's `models.config` lists, and follow its changes, until the block ends.
+
+    Raises:
+        RuntimeError: It did not come up; the message holds the end of its log.
+    """
+    models = [f"--model_config_file={config.resolve()}", "--model_config_file_poll_wait_seconds=1"]
+    with _server(model, [*models, "--allow_version_labels_for_unavailable_models"], log) as served:
+        yield served
+
+
+@contextlib.contextmanager
+def _server(model: str, models: Sequence[str], log: Path) -> Iterator[Served]:
     rest_port, grpc_port = _free_ports(2)
-    command = [
-        *(sys.executable, "-m", "serving.model_server"),
-        *(f"--model_name={folder.name}", f"--model_base_path={folder.resolve()}"),
-        *(f"--rest_api_port={rest_port}", f"--port={grpc_port}", "--max_num_load_retries=0"),
-    ]
+    ports = (f"--rest_api_port={rest_port}", f"--port={grpc_port}")
+    command = [sys.executable, "-m", "serving.model_server", *models, *ports]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
         _wait_until_ready(process, rest_port, log)
-        yield Served(folder.name, rest_port, grpc_port, process)
+        yield Served(model, rest_port, grpc_port, process)
     finally:
         process.terminate()
         try:

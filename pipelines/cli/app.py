@@ -21,6 +21,7 @@ from pipelines.cli import (
     registry,
     retrain,
     serve,
+    simulate,
     training,
 )
 from pipelines.errors import BadInput, Busy, Stopped
@@ -53,6 +54,7 @@ registry.register(app)
 experiment.register(app)
 off_policy.register(app)
 monitor.register(app)
+simulate.register(app)
 
 # The extra that brings a module; what several extras bring is in the smallest.
 _EXTRAS = {

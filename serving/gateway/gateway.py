@@ -242,6 +242,10 @@ class Gateway:
         except StoreBusy:
             self.metrics.slates_dropped.inc()
 
+    def flush_slates(self, seconds: float) -> None:
+        """Wait in another thread until the slates of all answers so far are written, or dropped."""
+        self._slates.flush().result(seconds)
+
     def _dropped(self, future: Future[None]) -> None:
         if future.exception() is not None:
             self.metrics.slates_dropped.inc()
