@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.data.sources.newsroom.sizes import DAY
+from pipelines.errors import BadInput
 from pipelines.experiments import conclude_all
 from pipelines.export import export
 from pipelines.progress import say
@@ -146,14 +147,13 @@ class Operator:
         return any(each.experiment.name != HOLDOUT for each in records(self._store, running=True))
 
     def _retrain(self, why: str, now: int, night: Night) -> dict[str, Any]:
-        found = retrain(
-            self._models,
-            self._name,
-            self._work,
-            now=datetime.fromtimestamp(now / _MICRO, UTC),
-            store=self._where,
-            why=why,
-        )
+        at = datetime.fromtimestamp(now / _MICRO, UTC)
+        try:
+            found = retrain(self._models, self._name, self._work, now=at, store=self._where, why=why)
+        except BadInput as error:
+            # Such as too few events since the champion was trained: the next night is another.
+            say(f"    not retrained: {error}")
+            return {"accepted": False, "version": None, "why": str(error)}
         for line in found.lines():
             say(f"    {line}")
         if found.accepted and found.version is not None:

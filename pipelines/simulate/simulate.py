@@ -24,7 +24,7 @@ from pipelines.recipe import Recipe
 from pipelines.registry import CONFIG, Registry
 from pipelines.run import Run
 from pipelines.served import configured_server
-from pipelines.simulate.operator import Operator
+from pipelines.simulate.operator import RULES, Operator
 from pipelines.simulate.page import simulation_page
 from pipelines.simulate.results import summary
 from pipelines.simulate.traffic import SimulatedClock, Traffic, Visits
@@ -34,6 +34,7 @@ from serving.events import Store
 from serving.experiments.records import records
 from serving.gateway.server import GatewayServer
 from serving.gateway.settings import Settings
+from serving.monitoring import Rules
 
 MODEL = "feed"
 RESULTS, REPORT = "simulation.json", "simulation.html"
@@ -68,11 +69,11 @@ class Plan:
     seed: int = 17
 
 
-def simulate(out: Path, recipe: Recipe, plan: Plan) -> dict[str, Any]:
+def simulate(out: Path, recipe: Recipe, plan: Plan, rules: Rules = RULES) -> dict[str, Any]:
     """Play the days, and write `simulation.json` and `simulation.html` into `out`; returns what the first holds.
 
     A gateway and a model server run as they do for real users; only the clock is the world's. Each night the operator
-    measures the day, judges rules, ends experiments, and retrains where a rule asks for it.
+    measures the day, judges `rules`, ends experiments, and retrains where a rule asks for it.
 
     Raises:
         BadInput: `out` holds something, or the plan is out of range.
@@ -93,6 +94,7 @@ def simulate(out: Path, recipe: Recipe, plan: Plan) -> dict[str, Any]:
             holdout=plan.holdout,
             canary=plan.canary,
             trial_hours=24 * plan.trial_days,
+            rules=rules,
             seed=plan.seed,
         )
         visits, nights, spoilt = [], [], None
