@@ -36,4 +36,6 @@ def position_power(slates: Slates, scores: Sequence[np.ndarray]) -> float:
         return value + 1e-3 * float(weight[1:] @ weight[1:]), slope @ features + np.r_[0.0, 2e-3 * weight[1:]]
 
     bounds = [(0.0, _STEEPEST), *[(None, None)] * len(scores)]
-    return float(minimize(loss, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds).x[0])
+    found = minimize(loss, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds).x[0]
+    # No log says it more precisely, and the last digits of scores differ from run to run.
+    return round(float(found), 2)
