@@ -19,6 +19,17 @@ TOPICS = {
 WORDS = [*(word for topic in TOPICS.values() for word in topic), "a", "an", "the", "of", "in", "and", "after"]
 
 
+# Files that take a minute or more come first: at the end, one worker would be left alone with them.
+LONG = (
+    *("test_public_data", "test_demo", "test_resume", "test_steps", "test_quantise", "test_export", "test_simulate"),
+    *("test_tune", "test_distributed", "test_self_training", "test_warm_start", "test_faults"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Text vectors computed by tests stay with the tests."""
