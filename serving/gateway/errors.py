@@ -4,13 +4,19 @@ from __future__ import annotations
 
 
 class Refused(Exception):
-    """A request that is not answered, with the HTTP status and the sentence that the client is told."""
+    """A request that is not answered, with the HTTP status and the sentence that the client is told.
 
-    def __init__(self, status: int, message: str, retry_after: int | None = None) -> None:
+    Args:
+        retry_after: Seconds.
+        unread: Whether a part of the body was not read, so that the connection cannot be used again.
+    """
+
+    def __init__(self, status: int, message: str, retry_after: int | None = None, *, unread: bool = False) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.retry_after = retry_after
+        self.unread = unread
 
 
 class ModelAway(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 import uuid
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import orjson
 
 from serving.events.keys import Key, KeyRing
+from serving.gateway.bodies import Bodies, Gone
 from serving.gateway.errors import Refused
 from serving.gateway.metrics import Metrics
 from serving.gateway.settings import Settings
@@ -33,7 +33,6 @@ class Route(NamedTuple):
     scope: str | None
 
 
-_BODY_SECONDS = 30
 _OPEN_BODY_BYTES = 1_024  # where no key is asked for, no body is either
 _OPEN = {"/healthz", "/readyz", "/openapi.json"}
 
@@ -76,6 +75,7 @@ class Guard:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens and since when, by key
         self.keys = KeyRing()
         self.under_way = 0
+        self._bodies = Bodies(settings.max_bytes_under_way)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,18 +87,20 @@ class Guard:
         route = route_of(scope["method"], scope["path"])
         told = _Told(send, request_id)
         key: Key | None = None
+        held = 0
         self.under_way += 1
         self._metrics.under_way.set(self.under_way)
         try:
             if route.scope is not None:
                 key = self._admit(headers, route.scope)
             most = self._settings.max_body_bytes if route.scope is not None else _OPEN_BODY_BYTES
-            body = await _read(receive, most, headers.get(b"content-length"))
+            body = await self._bodies.read(receive, most, headers.get(b"content-length"))
+            held = len(body)
             # Strictly: a page of another site may send any other type to this machine without asking.
             if body and not headers.get(b"content-type", b"").startswith(b"application/json"):
                 raise Refused(415, "Send the body as JSON, with the header Content-Type: application/json.")
             await self._app(scope, _Replay(body, receive), told)
-        except _Gone:
+        except Gone:
             pass
         except Refused as error:
             await told.refuse(error)
@@ -106,6 +108,7 @@ class Guard:
             _log.exception("%s %s failed.", scope["method"], route.name)
             await told.refuse(Refused(500, "The server failed; its log says why."))
         finally:
+            self._bodies.release(held)
             self.under_way -= 1
             seconds = time.perf_counter() - begun
             self._metrics.requests.labels(route.name, told.status).inc()
@@ -169,37 +172,6 @@ def _request_id(given: bytes | None) -> str:
     return uuid.uuid4().hex
 
 
-class _Gone(Exception):
-    """The client went away before it had sent its request."""
-
-
-async def _read(receive: Receive, most: int, length: bytes | None) -> bytes:
-    """The whole body, since nothing can be done with a part; before the application, which would not tell why.
-
-    Raises:
-        Refused: It is too large, or does not come in time.
-        _Gone: The client went away.
-    """
-    too_large = Refused(413, f"The body is larger than {most} bytes.")
-    if length is not None and length.isdigit() and int(length[:20]) > most:
-        raise too_large
-    body = bytearray()  # not a list: of a body in many small pieces that would be far larger
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise _Gone
-                piece = message.get("body", b"")
-                if len(body) + len(piece) > most:
-                    raise too_large
-                if not message.get("more_body", False):
-                    return bytes(body + piece) if body else bytes(piece)
-                body += piece
-    except TimeoutError:
-        raise Refused(408, f"The body did not come within {_BODY_SECONDS} seconds.") from None
-
-
 class _Replay:
     """`receive`, for a body that was read."""
 
@@ -243,6 +215,6 @@ def refusal(error: Refused) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         headers.append((b"retry-after", b"%d" % error.retry_after))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if error.status in (408, 413):
+    if error.unread:
         headers.append((b"connection", b"close"))  # the rest of the body is not waited for
     return error.status, headers, body

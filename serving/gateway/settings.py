@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(8 << 20, ge=1_024)
     max_events: int = Field(1_000, ge=1)
     max_k: int = Field(100, ge=1, le=1_000)
+    max_bytes_under_way: int = Field(64 << 20, ge=1_024, description="of all bodies at once")
     max_under_way: int = Field(512, ge=1, description="requests at once")
     rate: float = Field(0.0, ge=0, description="requests a second of one key to this gateway; 0 for no limit")
     events_waiting: int = Field(20_000, ge=1, description="events in memory, waiting for the disk")
@@ -71,6 +72,8 @@ class Settings(BaseSettings):
     def _check(self) -> Self:
         if self.model_server and not self.model_server.startswith(("grpc://", "http://", "https://")):
             raise ValueError("model_server is grpc://host:port or http://host:port")
+        if self.max_bytes_under_way < self.max_body_bytes:
+            raise ValueError("max_bytes_under_way holds at least one body of max_body_bytes")
         return self
 
     @property

@@ -8,12 +8,13 @@ import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.gateway import guard
+from serving.gateway import bodies, guard
 from serving.gateway.schemas import microseconds
 
 Run = Callable[..., Any]
@@ -28,7 +29,7 @@ def test_where_no_key_is_asked_for_no_body_is_read(run: Run) -> None:
 
 
 def test_a_body_that_does_not_come_is_given_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "_BODY_SECONDS", 0.2)
+    monkeypatch.setattr(bodies, "_SECONDS", 0.2)
     served = run()
     with socket.create_connection(("127.0.0.1", served.http.base_url.port), 10) as client:
         client.sendall(b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
@@ -112,3 +113,26 @@ def test_what_is_to_come_is_told_in_the_document(run: Run) -> None:
     at = document["components"]["schemas"]["Event"]["properties"]["at"]
     assert "refused" in at["description"]
     assert "5 minutes" in at["description"]
+
+
+def test_bodies_together_are_bounded(run: Run, eventually: Any) -> None:
+    served = run(max_body_bytes=10_000, max_bytes_under_way=20_000)
+    together = served.server.gateway.guard._bodies
+    address = urlsplit(served.server.url)
+    head = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10000\r\n\r\n"
+    waiting = [socket.create_connection((address.hostname, address.port)) for _ in range(2)]
+    try:
+        for connection in waiting:
+            connection.sendall(head + b" " * 9_000)
+        eventually(lambda: together.held == 18_000)
+        large = {"user_id": "u", "exclude": ["x" * 400] * 10}
+        answer = served.http.post("/v1/recommendations", json=large)
+        assert answer.status_code == 429
+        assert answer.headers["retry-after"] == "1"
+        assert served.http.post("/v1/recommendations", json={"user_id": "u"}).status_code == 200
+    finally:
+        for connection in waiting:
+            connection.close()
+    eventually(lambda: together.held == 0)
+    assert served.http.post("/v1/recommendations", json=large).status_code == 200
+    assert together.held == 0
