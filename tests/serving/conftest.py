@@ -195,7 +195,7 @@ class Service:
         # SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one.
         if self.process is not None:
             self.process.send_signal(number)
-            self.process.wait(30)
+            self.process.wait(120)
             self.process = None
 
 
