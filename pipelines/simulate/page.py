@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.page import Line, badge, cards, element, figure, lines, page, section, table
+from pipelines.page import Html, Line, badge, cards, element, figure, lines, page, section, table
 from pipelines.page.drawing import percent
 
 
@@ -13,13 +13,15 @@ def simulation_page(result: dict[str, Any]) -> str:
     plan, lead = result["plan"], result["lead"]
     days = [str(each["day"]) for each in result["by_day"]]
     clear = lead["low"] > 0
-    told = (
-        f"{lead['relative']:+.1%} clicks: {lead['value'] * 100:+.2f} points "
-        f"[{lead['low'] * 100:+.2f}, {lead['high'] * 100:+.2f}]"
+    told = element(
+        "p",
+        f"Of what it showed, the loop had {result['ctr']['loop']:.2%} clicked and the first model "
+        f"{result['ctr']['frozen']:.2%}: {lead['value'] * 100:+.2f} points "
+        f"[{lead['low'] * 100:+.2f}, {lead['high'] * 100:+.2f}].",
     )
     head = cards(
         [
-            ("the loop beside the first model", told),
+            ("clicks, beside the first model", f"{lead['relative']:+.1%}"),
             ("visits", f"{result['visits']:,}"),
             ("trained anew", result["retrained"]),
             ("promoted", result["promoted"]),
@@ -42,11 +44,17 @@ def simulation_page(result: dict[str, Any]) -> str:
         days,
         [Line("features", [float(len(night["drifted"])) for night in result["nights"]])],
     )
+    versions = lines(
+        "The champion's version",
+        days,
+        [Line("version", [float(night["champion"] or 0) for night in result["nights"]])],
+    )
     charts = element(
         "div",
         figure("Clicks", clicks, note="What readers did; half of the holdout each."),
         figure("In truth", truth, note="What the simulation knows, and no publisher does."),
         figure("Drift", drift),
+        figure("Champion", versions),
         class_="charts",
     )
     intro = (
@@ -59,8 +67,8 @@ def simulation_page(result: dict[str, Any]) -> str:
         "Simulation",
         intro,
         [
-            section("The loop", verdict, head, charts),
-            section("Nights", table(["day", "champion", "what happened"], _nights(result), wide=True)),
+            section("The loop", verdict, told, head, charts),
+            section("Nights", *_nights(result)),
             *([_spoilt(result["spoilt"])] if result["spoilt"] else []),
             section(
                 "Versions",
@@ -70,8 +78,8 @@ def simulation_page(result: dict[str, Any]) -> str:
     )
 
 
-def _nights(result: dict[str, Any]) -> list[list[object]]:
-    rows: list[list[object]] = []
+def _nights(result: dict[str, Any]) -> list[Html]:
+    found: list[Html] = []
     for night in result["nights"]:
         happened = [f"{each['rule']} {each['state']}: {each['reason']}" for each in night["fired"]]
         if night["retrained"]:
@@ -82,8 +90,9 @@ def _nights(result: dict[str, Any]) -> list[list[object]]:
             if each["name"] != "holdout"
         ]
         if happened:
-            rows.append([night["day"], night["champion"], element("ul", *(element("li", each) for each in happened))])
-    return rows
+            found.append(element("h3", f"After day {night['day']}, champion {night['champion']}"))
+            found.append(element("ul", *(element("li", each) for each in happened)))
+    return found
 
 
 def _spoilt(spoilt: dict[str, Any]) -> Any:

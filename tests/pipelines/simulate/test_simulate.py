@@ -72,7 +72,7 @@ def test_the_nights_were_worked_through(played: tuple[Path, dict[str, Any]]) -> 
 def test_the_page_is_complete_in_itself(played: tuple[Path, dict[str, Any]]) -> None:
     out, result = played
     page = (out / "simulation.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
     assert "<script" not in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert json.loads((out / "simulation.json").read_text())["lead"] == result["lead"]
