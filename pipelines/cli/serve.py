@@ -59,12 +59,15 @@ def serve(
         raise BadInput("give --models for a model server in this process, or --model-server for one elsewhere.")
     if model_server is not None and model is None:
         raise BadInput("name the model with --model: the server may have several.")
+    from pipelines.registry import REGISTRY
+    from pipelines.version_book import RegistryBook
     from serving.gateway.run import run_gateway
 
     chosen: dict[str, Any] = {"store_url": store, "bind": bind, "port": port}
     chosen |= {
         name: value for name, value in (("model_server", model_server), ("redis_url", redis), ("label", label)) if value
     }
+    kept = models if models is not None and (models / REGISTRY).is_file() else None
     try:
         run_gateway(
             chosen,
@@ -72,6 +75,7 @@ def serve(
             model=model,
             rest_port=None if rest_port < 0 else rest_port,
             grpc_port=None if grpc_port < 0 else grpc_port,
+            version_book=None if kept is None else lambda name: RegistryBook(kept, name),
             started=lambda found: show(found, _lines(found), as_json=as_json),
         )
     except ValueError as error:
@@ -80,5 +84,6 @@ def serve(
 
 def _lines(found: dict[str, Any]) -> list[str]:
     lines = [f"gateway ready at {found['url']}/v1/recommendations, model {found['model']}, store {found['store']}"]
+    lines.append(f"console at {found['url']}/")
     lines += [f"model server ready at {found[name]}" for name in ("rest", "grpc") if found.get(name)]
     return lines

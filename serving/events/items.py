@@ -111,7 +111,7 @@ def changed_items(store: Store, since: int) -> list[ItemFacts]:
                 row.item_id,
                 row.language or "",
                 row.category or "",
-                _tags(row.tags),
+                read_tags(row.tags),
                 row.published_at or 0,
                 row.removed_at or 0,
                 row.put_at or 0,
@@ -134,7 +134,7 @@ def read_contents(store: Store, item_ids: Sequence[str]) -> list[ItemContent]:
             chosen = ITEMS.c.item_id.in_(item_ids[start : start + _CHUNK])
             for row in connection.execute(sa.select(*columns).where(chosen)):
                 texts = {name: getattr(row, name) or "" for name in _TEXTS}
-                found.append(ItemContent(row.item_id, **texts, tags=_tags(row.tags), image=row.image or b""))
+                found.append(ItemContent(row.item_id, **texts, tags=read_tags(row.tags), image=row.image or b""))
     return found
 
 
@@ -183,5 +183,6 @@ def pages(store: Store, table: sa.Table, rows: int = 10_000) -> Iterator[list[di
         yield [dict(row) for row in page]
 
 
-def _tags(text: str | None) -> tuple[str, ...]:
+def read_tags(text: str | None) -> tuple[str, ...]:
+    """Of the column `tags`."""
     return tuple(json.loads(text)) if text else ()

@@ -16,7 +16,7 @@ from serving.events.errors import BadStore
 from serving.events.store import Store
 from serving.events.tables import KEYS
 
-SCOPES = ("recommend", "events", "items", "users", "experiments", "metrics")
+SCOPES = ("recommend", "events", "items", "users", "experiments", "models", "metrics")
 _PREFIX = "belfry"
 
 

@@ -21,6 +21,9 @@ from serving.gateway.experiment_routes import add_experiment_routes
 from serving.gateway.failures import ANSWERED, answer, failure
 from serving.gateway.feeds import Ask, Feed
 from serving.gateway.gateway import Gateway
+from serving.gateway.item_routes import ItemId, add_item_route, add_item_routes
+from serving.gateway.monitoring_routes import add_monitoring_routes
+from serving.gateway.preview_routes import add_preview_routes
 from serving.gateway.schemas import (
     FUTURE_SECONDS,
     Event,
@@ -39,6 +42,8 @@ from serving.gateway.schemas import (
     Word,
     microseconds,
 )
+from serving.gateway.user_routes import add_user_routes
+from serving.gateway.version_routes import add_version_routes
 
 _ERRORS = {
     401: "No key that counts.",
@@ -60,7 +65,6 @@ def _failures(*codes: int) -> dict[int | str, dict[str, Any]]:
 _READ = _failures(401, 403, 413, 415, 422, 429)
 _WRITE = _failures(401, 403, 413, 415, 422, 429, 503)
 _ONE = _WRITE | _failures(404)
-ItemId = Annotated[Id, Path(description="The item's id, percent-encoded.")]
 
 
 def create_app(gateway: Gateway) -> Direct:
@@ -162,7 +166,16 @@ def create_app(gateway: Gateway) -> Direct:
         """Erase a user: events, slates, and what is cached."""
         return _json({"rows": await gateway.erasures.erase(user_id, gateway.now())})
 
-    add_experiment_routes(app, gateway, _failures)
+    for add in (
+        add_item_routes,
+        add_preview_routes,
+        add_item_route,
+        add_user_routes,
+        add_experiment_routes,
+        add_version_routes,
+        add_monitoring_routes,
+    ):
+        add(app, gateway, _failures)
 
     @app.get("/readyz", response_model=Health, responses={503: {"model": Health}}, tags=["service"])
     async def ready() -> Response:

@@ -27,7 +27,8 @@ class Assignments:
 
     def __init__(self, running: Sequence[Experiment], settings: Settings) -> None:
         self.running = list(running)
-        self._default = Assigned(settings.variant, _own(settings))
+        # Of who is in no experiment.
+        self.default = Assigned(settings.variant, _own(settings))
 
     @property
     def labels(self) -> set[str]:
@@ -38,9 +39,9 @@ class Assignments:
     def of(self, user_id: str) -> Assigned:
         """The same user is answered alike, by every replica."""
         if not self.running:
-            return self._default
+            return self.default
         names: list[str] = []
-        changes = self._default.treatment.changes
+        changes = self.default.treatment.changes
         second: dict[str, object] | None = None
         for experiment in self.running:
             variant = experiment.split.variant(user_id)
@@ -55,7 +56,7 @@ class Assignments:
                 names.append(label_of(experiment.name, variant))
                 changes |= experiment.variants[variant].treatment.changes
         if not names:
-            return self._default
+            return self.default
         other = None if second is None else Treatment(**changes | second)
         return Assigned(",".join(names), Treatment(**changes), other)
 

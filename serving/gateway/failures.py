@@ -14,10 +14,12 @@ from serving.events import StoreAway, StoreBusy
 from serving.experiments.declaration import BadExperiment, NoExperiment
 from serving.gateway.errors import Refused
 from serving.gateway.guard import refusal
+from serving.gateway.version_book import BadChange
 
 ANSWERED: tuple[type[Exception], ...] = (
     Refused,
     BadExperiment,
+    BadChange,
     StoreAway,
     StoreBusy,
     RequestValidationError,
@@ -36,6 +38,8 @@ def failure(error: Exception) -> Response | None:
             return answer(error)
         case BadExperiment():
             return answer(Refused(404 if isinstance(error, NoExperiment) else 409, str(error)))
+        case BadChange():
+            return answer(Refused(409, str(error)))
         case StoreAway():
             return answer(Refused(503, str(error), retry_after=2))
         case StoreBusy():

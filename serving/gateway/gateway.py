@@ -32,6 +32,7 @@ from serving.gateway.models import Models
 from serving.gateway.recommender import Recommender
 from serving.gateway.settings import Settings
 from serving.gateway.users import Users
+from serving.gateway.version_book import VersionBook
 
 _log = logging.getLogger(__name__)
 _READERS = 4  # of users' states, for requests
@@ -39,6 +40,7 @@ _OTHERS = 4  # for what may take longer: erasures, writes, and reading what chan
 _CALL_SECONDS = 1.0
 _TREND_ITEMS = 2_000
 _SWEEP_SECONDS = 1.0
+_VISIT_SECONDS = 5.0
 _LIVE_SECONDS = 0.8  # what a PUT waits for its item to be live
 
 
@@ -49,10 +51,18 @@ class Gateway:
         store: Open; the gateway does not close it.
         model_server: As `serving.client.AsyncClient` takes it.
         clock: What time it is for whatever is stored or shown.
+        versions: Who knows which versions of the model there are; None where nobody does.
     """
 
-    def __init__(self, settings: Settings, store: Store, model_server: Any, clock: Clock = wall_clock) -> None:
-        self.settings, self.store, self.now = settings, store, clock
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        model_server: Any,
+        clock: Clock = wall_clock,
+        versions: VersionBook | None = None,
+    ) -> None:
+        self.settings, self.store, self.now, self.versions = settings, store, clock, versions
         self.metrics = Metrics()
         self.catalogue = Catalogue()
         self.draining = False
@@ -174,6 +184,8 @@ class Gateway:
                 running = await self.in_thread(records, self.store, running=True)
                 self.assignments = Assignments([each.experiment for each in running], self.settings)
                 await self.models.want(self.assignments.labels)
+            else:
+                await self.models.settle()
             self._counters = found
             if found["items"] > self.catalogue.changed:
                 changes = await self.in_thread(changed_items, self.store, self.catalogue.changed)
@@ -182,6 +194,22 @@ class Gateway:
                 self.catalogue.changed = max(self.catalogue.changed, found["items"])
                 if before:
                     self.models.changed(changes)
+
+    async def visit(self, label: str) -> None:
+        """Ask the version of a label too, for some minutes; returns when it answers, or after a moment.
+
+        Raises:
+            ClientError: There is no such version, or the server gives no answer.
+        """
+        if label == self.settings.label or self.models.of(label) is not self.models.default:
+            return
+        await self._client.resolve(self.settings.model, label=label, timeout=_CALL_SECONDS)
+        async with self._syncing:
+            await self.models.visit(label)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_VISIT_SECONDS):
+                while self.models.of(label) is self.models.default:
+                    await asyncio.sleep(0.05)
 
     async def _find_trend(self) -> None:
         since = self.now() - int(self.settings.trending_hours * 3_600_000_000)

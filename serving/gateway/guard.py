@@ -41,25 +41,42 @@ def route_of(method: str, path: str) -> Route:
     """The route of a request; what is not known needs a key all the same."""
     if path in _OPEN:
         return Route(path, None)
+    if path == "/" or path.startswith("/console/"):
+        return Route("console", None)  # pages without anything in them: that comes by the routes below
     if path == "/v1/recommendations":
         return Route(path, "recommend")
     if path == "/v1/events":
         return Route(path, "events")
     if path == "/metrics":
         return Route(path, "metrics")
+    if path in ("/v1/live", "/v1/measures", "/v1/alerts"):
+        return Route(path, "metrics")
+    if path in ("/v1/models", "/v1/models/promote", "/v1/models/retire", "/v1/models/rollback"):
+        return Route(path, "models")
+    if path == "/v1/preview":
+        return Route(path, "experiments")
+    if path == "/v1/users":
+        return Route(path, "users")
     if path.startswith("/v1/users/"):
         return Route("/v1/users/{user_id}", "users")
     if path == "/v1/experiments":
         return Route(path, "experiments")
     if path.startswith("/v1/experiments/"):
         return Route("/v1/experiments/{name}", "experiments")
-    if path.startswith("/v1/items/") and path.endswith("/similar") and method in ("GET", "HEAD"):
-        return Route("/v1/items/{item_id}/similar", "recommend")
-    if path == "/v1/items":
-        return Route(path, "items")
-    if path.startswith("/v1/items/"):
-        return Route("/v1/items/{item_id}", "items")
+    if path == "/v1/items" or path.startswith("/v1/items/"):
+        return _item_route(method, path)
     return Route("unknown", "recommend")
+
+
+def _item_route(method: str, path: str) -> Route:
+    """Whoever may ask for feeds may read what items are; whom they suit is about users."""
+    reads = method in ("GET", "HEAD")
+    if path == "/v1/items":
+        return Route(path, "recommend" if reads else "items")
+    for end, scope in (("similar", "recommend"), ("image", "recommend"), ("readers", "users")):
+        if reads and path.endswith(f"/{end}"):
+            return Route(f"/v1/items/{{item_id}}/{end}", scope)
+    return Route("/v1/items/{item_id}", "recommend" if reads else "items")
 
 
 class Guard:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from serving.events.items import ItemFacts
 from serving.gateway.live_keeper import LiveKeeper
 from serving.gateway.model import Model
+
+_VISITS = 2  # labels asked for somebody's look at them, at most
+_VISIT_SECONDS = 600.0
 
 
 class _Asked(NamedTuple):
@@ -30,6 +34,8 @@ class Models:
         self._make, self._label = make, label
         self.default, self.keeper = make(label)
         self._asked: dict[str, _Asked] = {}
+        self._running: set[str] = set()
+        self._visited: dict[str, float] = {}  # until when, the oldest first
         self._task: asyncio.Task[None] | None = None
 
     def of(self, label: str | None) -> Model:
@@ -42,8 +48,23 @@ class Models:
         self._task = asyncio.create_task(self.keeper.run())
 
     async def want(self, labels: Iterable[str]) -> None:
-        """Ask these labels from now on, besides the default, and no others."""
-        wanted = set(labels) - {self._label}
+        """Ask these labels from now on, besides the default and those that are visited, and no others."""
+        self._running = set(labels)
+        await self.settle()
+
+    async def visit(self, label: str) -> None:
+        """Ask a label too for some minutes: somebody looks at what it would answer."""
+        self._visited.pop(label, None)
+        self._visited[label] = time.monotonic() + _VISIT_SECONDS
+        while len(self._visited) > _VISITS:
+            del self._visited[next(iter(self._visited))]
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Ask those that are wanted by now, and end what was asked before."""
+        now = time.monotonic()
+        self._visited = {label: until for label, until in self._visited.items() if until > now}
+        wanted = (self._running | self._visited.keys()) - {self._label}
         for label in wanted - self._asked.keys():
             model, keeper = self._make(label)
             self._asked[label] = _Asked(model, keeper, asyncio.create_task(keeper.run()))
@@ -57,6 +78,7 @@ class Models:
 
     async def stop(self) -> None:
         """Look no more."""
+        self._visited.clear()
         await self.want([])
         if self._task is not None:
             await _end(self._task)

@@ -70,6 +70,21 @@ class Recommender:
         self._metrics.answers.labels(feed.fallback or "model").inc()
         return feed
 
+    async def preview(self, ask: Ask, treatment: Treatment) -> Feed:
+        """The feed by a treatment, with nothing left to chance: not logged, not kept, and with no fallback but the
+        default model for one that is away.
+
+        Raises:
+            ModelAway, StoreAway: There is none at the moment.
+        """
+        known = Known(language=ask.language, hidden=set(ask.exclude))
+        entry = await self._cache.read(ask.user_id)
+        known.learn(ask, await self._users.state(ask.user_id, entry), self._catalogue)
+        now = self._now()
+        found, fallback = await self._ordered(ask, known, entry, treatment, now)
+        items = [Shown(item_id, score, self._reason(item_id, known, now)) for item_id, score in found.chosen]
+        return Feed(items, found.version, fallback)
+
     async def similar(self, item_id: str, k: int, wanted: Wanted) -> Feed:
         """What is recommended to somebody who has read this item and nothing else."""
         item, now, model = self._catalogue.items.get(item_id), self._now(), self._models.default

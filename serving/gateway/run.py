@@ -19,6 +19,7 @@ from serving.events import StoreError
 from serving.gateway.errors import Refused
 from serving.gateway.server import GatewayServer, log_to_standard_error, model_in
 from serving.gateway.settings import Settings
+from serving.gateway.version_book import VersionBook
 
 # What `belfry registry` writes beside the models, and its label of what serves.
 CONFIG, CHAMPION = "models.config", "champion"
@@ -32,6 +33,7 @@ def run_gateway(
     model: str | None = None,
     rest_port: int | None = 8501,
     grpc_port: int | None = 8500,
+    version_book: Callable[[str], VersionBook] | None = None,
     started: Callable[[dict[str, Any]], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT. Call it in the main thread.
@@ -40,6 +42,7 @@ def run_gateway(
         chosen: Settings that are not from the environment.
         models: Where the model of a server in this process is; None for one elsewhere.
         model: Its name.
+        version_book: Given the model's name, who knows which versions of it there are; None where nobody does.
         started: Is told the addresses.
 
     Raises:
@@ -74,7 +77,8 @@ def run_gateway(
                 opened.callback(server.stop)
             if stop.is_set():
                 return
-            gateway = GatewayServer(settings, server)
+            book = None if version_book is None else version_book(settings.model)
+            gateway = GatewayServer(settings, server, versions=book)
             opened.enter_context(gateway)
             found = {"url": gateway.url, "model": settings.model, "store": _shown(settings)}
             if server is not None:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
+
+from serving.gateway.pictures import MOST_BYTES, picture
 
 
 def _no_truth(value: Any) -> Any:
@@ -27,8 +37,20 @@ Word = Annotated[str, StringConstraints(max_length=1_000, pattern=r"^[^\x00-\x1f
 Prose = Annotated[str, StringConstraints(max_length=1_000_000, pattern=r"^[^\x00]*$")]
 Kind = Literal["impression", "click", "read", "like", "share", "save", "dislike", "rating"]
 Moment = Annotated[AwareDatetime, BeforeValidator(_no_number)]
+Picture = Annotated[
+    bytes,
+    BeforeValidator(picture),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "contentEncoding": "base64",
+            "maxLength": 4 * (MOST_BYTES // 3 + 1),
+            "description": "a JPEG or PNG file",
+        }
+    ),
+]
 # `true` is no number, though Python counts it as one. After the bounds, or the document loses them.
-_NUMBER = BeforeValidator(_no_truth)
+NUMBER = BeforeValidator(_no_truth)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BASE = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -48,7 +70,7 @@ class Context(BaseModel):
     model_config = _BASE
     language: Word = ""
     device: Word = ""
-    time_seconds: Annotated[int | None, Field(ge=0, le=4_102_444_800, description="since 1970, UTC"), _NUMBER] = None
+    time_seconds: Annotated[int | None, Field(ge=0, le=4_102_444_800, description="since 1970, UTC"), NUMBER] = None
 
 
 class RecommendationRequest(BaseModel):
@@ -56,7 +78,7 @@ class RecommendationRequest(BaseModel):
 
     model_config = _BASE
     user_id: Id
-    k: Annotated[int, Field(ge=1, le=1_000, description="items; the server has a limit of its own"), _NUMBER] = 10
+    k: Annotated[int, Field(ge=1, le=1_000, description="items; the server has a limit of its own"), NUMBER] = 10
     placement: Word = "home"
     filters: Filters = Filters()
     exclude: Annotated[list[Id], Field(max_length=1_000, description="items not to show")] = []
@@ -109,13 +131,13 @@ class Event(BaseModel):
     kind: Kind
     at: Annotated[Moment | None, Field(description=_AT)] = None
     request_id: Id | None = None
-    position: Annotated[int | None, Field(ge=0, le=2**31 - 1), _NUMBER] = None
-    dwell_seconds: Annotated[float | None, Field(ge=0, le=1e9), _NUMBER] = None
-    scroll_depth: Annotated[float | None, Field(ge=0, le=1), _NUMBER] = None
-    value: Annotated[
-        float | None, Field(ge=-1e30, le=1e30, description="the rating, where kind is rating"), _NUMBER
-    ] = None
-    propensity: Annotated[float | None, Field(gt=0, le=1), _NUMBER] = None
+    position: Annotated[int | None, Field(ge=0, le=2**31 - 1), NUMBER] = None
+    dwell_seconds: Annotated[float | None, Field(ge=0, le=1e9), NUMBER] = None
+    scroll_depth: Annotated[float | None, Field(ge=0, le=1), NUMBER] = None
+    value: Annotated[float | None, Field(ge=-1e30, le=1e30, description="the rating, where kind is rating"), NUMBER] = (
+        None
+    )
+    propensity: Annotated[float | None, Field(gt=0, le=1), NUMBER] = None
     variant: Word | None = None
     device: Word | None = None
 
@@ -144,6 +166,7 @@ class Item(BaseModel):
     category: Word = ""
     tags: Annotated[list[Word], Field(max_length=100)] = []
     published_at: Moment | None = None
+    image: Picture | None = None
 
 
 class NamedItem(Item):

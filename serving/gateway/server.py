@@ -19,6 +19,7 @@ from serving.gateway.errors import Refused
 from serving.gateway.gateway import Gateway
 from serving.gateway.guard import Guard
 from serving.gateway.settings import Settings
+from serving.gateway.version_book import VersionBook
 from serving.http_server import HttpServer
 from serving.listening import bind, host_and_port
 
@@ -30,6 +31,7 @@ class GatewayServer:
         settings: See `Settings`.
         model_server: A started `serving.model_server.ModelServer`; by default what the settings name.
         clock: What time it is for whatever is stored or shown; a simulation has its own.
+        versions: Who knows which versions of the model there are; None where nobody does.
 
     Raises:
         StoreError: The store cannot be opened.
@@ -37,7 +39,13 @@ class GatewayServer:
         OSError: The port is taken or not allowed.
     """
 
-    def __init__(self, settings: Settings, model_server: Any = None, clock: Clock = wall_clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        model_server: Any = None,
+        clock: Clock = wall_clock,
+        versions: VersionBook | None = None,
+    ) -> None:
         self.settings = settings
         self.store = Store(settings.store_url.get_secret_value())
         try:
@@ -52,7 +60,7 @@ class GatewayServer:
             self.store.close()
             raise
         self.url = f"http://{host_and_port(settings.bind, listener.getsockname()[1])}"
-        self.gateway = Gateway(settings, self.store, settings.model_server or model_server, clock)
+        self.gateway = Gateway(settings, self.store, settings.model_server or model_server, clock, versions)
         guard = Guard(create_app(self.gateway), settings, self.gateway.metrics, needs_key=settings.is_public)
         self.gateway.guard = guard
         self._http = HttpServer(guard, listener, settings.drain_seconds, lifespan=True, name="gateway")

@@ -76,13 +76,13 @@ def run(toy_server: ModelServer, where: Path | str, eventually: Callable[..., No
     started: list[Served] = []
     fill(where)
 
-    def start(model_server: Any = toy_server, ready: bool = True, **settings: Any) -> Served:
+    def start(model_server: Any = toy_server, ready: bool = True, book: Any = None, **settings: Any) -> Served:
         settings = {"store_url": str(where), "model": "feed", "port": 0, "log_requests": False} | settings
         # Where all of the machine is busy, a deadline of 100 ms is not always met.
         settings = {"deadline_ms": 5_000, "sync_seconds": 0.1} | settings
         if isinstance(model_server, str):
             settings["model_server"], model_server = model_server, None
-        server = GatewayServer(Settings(**settings), model_server)
+        server = GatewayServer(Settings(**settings), model_server, versions=book)
         server.start()
         served = Served(server, httpx.Client(base_url=server.url, timeout=30))
         started.append(served)

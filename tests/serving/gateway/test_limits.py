@@ -85,10 +85,12 @@ def test_the_longest_id_of_any_letters_can_be_stored(run: Run) -> None:
 def test_a_refused_method_names_those_that_there_are(run: Run) -> None:
     http = run().http
     expected = {
-        "/v1/items/a": {"PUT", "DELETE"},
-        "/v1/items": {"POST"},
+        "/v1/items/a": {"GET", "PUT", "DELETE"},
+        "/v1/items": {"GET", "POST"},
         "/v1/items/a/similar": {"GET", "PUT", "DELETE"},
-        "/v1/users/a": {"DELETE"},
+        "/v1/users": {"GET"},
+        "/v1/users/a": {"GET", "DELETE"},
+        "/v1/models/promote": {"POST"},
         "/v1/recommendations": {"POST"},
         "/metrics": {"GET"},
     }
