@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from starlette.routing import Match
 
 from serving.gateway.catalogue import Wanted
+from serving.gateway.console_routes import add_console
 from serving.gateway.direct import Direct
 from serving.gateway.document import complete_document
 from serving.gateway.errors import Refused
@@ -176,6 +177,7 @@ def create_app(gateway: Gateway) -> Direct:
         add_monitoring_routes,
     ):
         add(app, gateway, _failures)
+    add_console(app)
 
     @app.get("/readyz", response_model=Health, responses={503: {"model": Health}}, tags=["service"])
     async def ready() -> Response:
