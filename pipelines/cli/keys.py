@@ -18,7 +18,10 @@ app = typer.Typer(no_args_is_help=True, help="Keys of the gateway's API.")
 def create(
     store: StoreOption,
     name: Annotated[str, typer.Option("--name", help="Whose it is, for the list.")],
-    scope: Annotated[list[str], typer.Option("--scope", help="recommend, events, items, users or metrics; repeat it.")],
+    scope: Annotated[
+        list[str],
+        typer.Option("--scope", help="recommend, events, items, users, experiments, models or metrics; repeat it."),
+    ],
     rate: Annotated[
         float | None, typer.Option(min=0.001, help="Requests a second; by default the server's own limit.")
     ] = None,

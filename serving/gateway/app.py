@@ -8,11 +8,11 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-import orjson
 from fastapi import FastAPI, Path, Query, Request, Response
 from pydantic import TypeAdapter
 from starlette.routing import Match
 
+from serving.gateway.answers import json_answer
 from serving.gateway.catalogue import Wanted
 from serving.gateway.console_routes import add_console
 from serving.gateway.direct import Direct
@@ -121,25 +121,25 @@ def create_app(gateway: Gateway) -> Direct:
         now = gateway.now()
         rows = [_row(event, now) for event in sent]
         new = await gateway.append(rows)
-        return _json({"accepted": len(rows), "new": new}, 202)
+        return json_answer({"accepted": len(rows), "new": new}, 202)
 
     @app.put("/v1/items/{item_id:path}", response_model=ItemStored, responses=_ONE, tags=["items"])
     async def put(item_id: ItemId, item: Item) -> Response:
         """Add an item, or replace all that is known of it. It can be recommended at once."""
         _, live = await gateway.put([_item(item_id, item)])
-        return _json({"item_id": item_id, "on_offer": True, "live": live})
+        return json_answer({"item_id": item_id, "on_offer": True, "live": live})
 
     @app.delete("/v1/items/{item_id:path}", response_model=ItemStored, responses=_ONE, tags=["items"])
     async def remove(item_id: ItemId) -> Response:
         """Take an item off offer, also one that only the model knows. Histories still know it."""
         await gateway.remove(item_id)
-        return _json({"item_id": item_id, "on_offer": False, "live": False})
+        return json_answer({"item_id": item_id, "on_offer": False, "live": False})
 
     @app.post("/v1/items", response_model=ItemsStored, responses=_WRITE, tags=["items"])
     async def put_many(request: Items) -> Response:
         """Add or replace several items; all of them, or none."""
         await gateway.put([_item(each.item_id, each) for each in request.items])
-        return _json({"items": len(request.items)})
+        return json_answer({"items": len(request.items)})
 
     @app.get(
         "/v1/items/{item_id:path}/similar",
@@ -165,7 +165,7 @@ def create_app(gateway: Gateway) -> Direct:
     @app.delete("/v1/users/{user_id:path}", response_model=UserErased, responses=_ONE, tags=["users"])
     async def erase(user_id: Annotated[Id, Path(description="The user's id, percent-encoded.")]) -> Response:
         """Erase a user: events, slates, and what is cached."""
-        return _json({"rows": await gateway.erasures.erase(user_id, gateway.now())})
+        return json_answer({"rows": await gateway.erasures.erase(user_id, gateway.now())})
 
     for add in (
         add_item_routes,
@@ -190,12 +190,12 @@ def create_app(gateway: Gateway) -> Direct:
             "items": len(gateway.catalogue),
             "live_items": len(live) if live is not None else 0,
         }
-        return _json(body, 200 if gateway.ready() else 503)
+        return json_answer(body, 200 if gateway.ready() else 503)
 
     @app.get("/healthz", response_model=Health, response_model_exclude_none=True, tags=["service"])
     async def health() -> Response:
         """Whether the process answers."""
-        return _json({"status": "ok"})
+        return json_answer({"status": "ok"})
 
     @app.get(
         "/metrics",
@@ -225,7 +225,7 @@ def _check_k(gateway: Gateway, k: int) -> None:
 
 
 def _feed(gateway: Gateway, feed: Feed, request_id: str, variant: str) -> Response:
-    return _json(
+    return json_answer(
         {
             "request_id": request_id,
             "model": {"name": gateway.settings.model, "version": feed.version},
@@ -251,10 +251,6 @@ def _row(event: Event, now: int) -> dict[str, Any]:
 def _item(item_id: str, item: Item) -> dict[str, Any]:
     known = {name: value or None for name, value in item if name != "item_id"}
     return known | {"item_id": item_id, "published_at": microseconds(item.published_at)}
-
-
-def _json(body: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(body), status, media_type="application/json")
 
 
 def _methods(app: FastAPI, request: Request) -> set[str]:

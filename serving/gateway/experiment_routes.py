@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import orjson
 from fastapi import FastAPI, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from serving.experiments.declaration import Experiment, Name
 from serving.experiments.looking import Verdict, look
 from serving.experiments.records import Record, change, looks, record, records, start, stop
+from serving.gateway.answers import json_answer
 from serving.gateway.gateway import Gateway
 from serving.gateway.schemas import Word
 
@@ -82,47 +82,43 @@ def add_experiment_routes(app: FastAPI, gateway: Gateway, errors: Any) -> None:
     async def show_all() -> Response:
         """All experiments and their state."""
         found = await gateway.in_thread(records, gateway.store)
-        return _json({"experiments": [each.as_json() for each in found]})
+        return json_answer({"experiments": [each.as_json() for each in found]})
 
     @app.post("/v1/experiments", status_code=201, response_model=ExperimentState, responses=write, tags=tags)
     async def declare(experiment: Experiment) -> Response:
         """Start an experiment. Every gateway takes it up within its `sync_seconds`."""
         await gateway.in_thread(start, gateway.store, experiment, gateway.now())
         await gateway.sync()
-        return _json((await _record(gateway, experiment.name)).as_json(), 201)
+        return json_answer((await _record(gateway, experiment.name)).as_json(), 201)
 
     @app.get("/v1/experiments/{name}", response_model=ExperimentLooks, responses=write, tags=tags)
     async def show(name: ExperimentName) -> Response:
         """An experiment with every look at it."""
         found = await _record(gateway, name)
         seen = await gateway.in_thread(looks, gateway.store, name)
-        return _json(found.as_json() | {"looks": [evidence for _, evidence in seen]})
+        return json_answer(found.as_json() | {"looks": [evidence for _, evidence in seen]})
 
     @app.post("/v1/experiments/{name}/look", response_model=Evidence, responses=write, tags=tags)
     async def look_at(name: ExperimentName) -> Response:
         """Look at the evidence so far, which changes nothing: look as often as you like."""
         found = await _record(gateway, name)
-        return _json((await gateway.in_thread(look, gateway.store, found, gateway.now())).as_json())
+        return json_answer((await gateway.in_thread(look, gateway.store, found, gateway.now())).as_json())
 
     @app.post("/v1/experiments/{name}/ramp", response_model=ExperimentState, responses=write, tags=tags)
     async def grow(name: ExperimentName, body: Ramp) -> Response:
         """Let more users in."""
         await gateway.in_thread(change, gateway.store, name, ramp=body.ramp)
         await gateway.sync()
-        return _json((await _record(gateway, name)).as_json())
+        return json_answer((await _record(gateway, name)).as_json())
 
     @app.post("/v1/experiments/{name}/stop", response_model=ExperimentState, responses=write, tags=tags)
     async def end(name: ExperimentName, body: Stop) -> Response:
         """End an experiment; once it is over, nothing changes any more."""
         await gateway.in_thread(stop, gateway.store, name, gateway.now(), body.why)
         await gateway.sync()
-        return _json((await _record(gateway, name)).as_json())
+        return json_answer((await _record(gateway, name)).as_json())
 
 
 async def _record(gateway: Gateway, name: str) -> Record:
     found: Record = await gateway.in_thread(record, gateway.store, name)
     return found
-
-
-def _json(body: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(body), status, media_type="application/json")

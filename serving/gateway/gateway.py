@@ -201,9 +201,10 @@ class Gateway:
         Raises:
             ClientError: There is no such version, or the server gives no answer.
         """
-        if label == self.settings.label or self.models.of(label) is not self.models.default:
+        if label == self.settings.label:
             return
-        await self._client.resolve(self.settings.model, label=label, timeout=_CALL_SECONDS)
+        if self.models.of(label) is self.models.default:
+            await self._client.resolve(self.settings.model, label=label, timeout=_CALL_SECONDS)
         async with self._syncing:
             await self.models.visit(label)
         with contextlib.suppress(TimeoutError):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import orjson
 from fastapi import FastAPI, Path, Query, Response
 from pydantic import BaseModel
 
 from serving.events.browsing import FoundItem, find_items, read_image, search_items
+from serving.gateway.answers import json_answer
 from serving.gateway.errors import Refused
 from serving.gateway.gateway import Gateway
 from serving.gateway.pictures import picture_type
@@ -95,8 +95,3 @@ def item_json(item: FoundItem, now: int) -> dict[str, Any]:
     shown = item._asdict()
     removed = shown.pop("removed_at")
     return shown | {"on_offer": not (removed and removed <= now) and (item.published_at or 0) <= now}
-
-
-def json_answer(body: Any) -> Response:
-    """A body as the API's answers carry it."""
-    return Response(orjson.dumps(body), media_type="application/json")

@@ -12,7 +12,7 @@ from serving.events.items import ItemFacts
 from serving.gateway.live_keeper import LiveKeeper
 from serving.gateway.model import Model
 
-_VISITS = 2  # labels asked for somebody's look at them, at most
+_VISITS = 4  # labels asked because somebody looks at them; as many as a preview has variants
 _VISIT_SECONDS = 600.0
 
 

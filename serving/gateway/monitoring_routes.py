@@ -8,8 +8,8 @@ from fastapi import FastAPI, Query, Response
 from prometheus_client import Counter
 from pydantic import BaseModel
 
+from serving.gateway.answers import json_answer
 from serving.gateway.gateway import Gateway
-from serving.gateway.item_routes import json_answer
 from serving.gateway.schemas import Word
 from serving.monitoring.minutes import read_minutes
 from serving.monitoring.records import alerts, last_window, read_measures, read_state

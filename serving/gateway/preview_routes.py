@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Response
@@ -11,16 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from serving.client import BadCall, ClientError, NotServed
 from serving.events.browsing import active_users
 from serving.experiments.declaration import Name, Treatment
+from serving.gateway.answers import json_answer
 from serving.gateway.catalogue import Wanted
 from serving.gateway.errors import ModelAway, Refused
 from serving.gateway.feeds import Ask, Feed
 from serving.gateway.gateway import Gateway
-from serving.gateway.item_routes import ItemId, json_answer
+from serving.gateway.item_routes import ItemId
 from serving.gateway.schemas import NUMBER, Id, ModelName, RecommendedItem
 
 _SECONDS = 5.0  # longer than for a reader: nobody waits for a page to appear
 _AT_ONCE = 8  # feeds under way for one question, so that readers' requests find room in a batch
+_ALL_SECONDS = 20.0  # for all feeds of one question
 _PLACEMENT = "preview"
+_SLOW = "The model takes too long."
 
 
 class PreviewRequest(BaseModel):
@@ -106,10 +110,11 @@ def add_preview_routes(app: FastAPI, gateway: Gateway, errors: Any) -> None:
             raise Refused(404, "There is no such item on offer.")
         latest = await gateway.in_thread(active_users, gateway.store, users)
         slots = asyncio.Semaphore(_AT_ONCE)
+        until = time.monotonic() + _ALL_SECONDS
 
         async def ask(user_id: str) -> Feed | str:
             async with slots:
-                return await _feed(gateway, user_id, k, Treatment())
+                return await _feed(gateway, user_id, k, Treatment()) if time.monotonic() < until else _SLOW
 
         feeds = await asyncio.gather(*(ask(each.user_id) for each in latest))
         found = [
@@ -143,7 +148,7 @@ async def _feed(gateway: Gateway, user_id: str, k: int, treatment: Treatment) ->
     except ModelAway as error:
         return str(error)
     except TimeoutError:
-        return "The model takes too long."
+        return _SLOW
 
 
 def _check_k(gateway: Gateway, k: int) -> None:

@@ -10,8 +10,9 @@ from pydantic import BaseModel
 
 from serving.events.browsing import active_users, find_items
 from serving.events.users import UserState, read_state
+from serving.gateway.answers import json_answer
 from serving.gateway.gateway import Gateway
-from serving.gateway.item_routes import ItemFound, item_json, json_answer
+from serving.gateway.item_routes import ItemFound, item_json
 from serving.gateway.schemas import Id, Word
 
 _FOUND_AT_ONCE = 500

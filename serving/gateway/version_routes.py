@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import orjson
 from fastapi import FastAPI, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from serving.gateway.answers import json_answer
 from serving.gateway.errors import Refused
 from serving.gateway.gateway import Gateway
 from serving.gateway.schemas import NUMBER, Word
@@ -121,4 +121,4 @@ async def _shown(gateway: Gateway) -> Response:
         ],
         "history": [change._asdict() for change in reversed(found.history)],
     }
-    return Response(orjson.dumps(body), media_type="application/json")
+    return json_answer(body)

@@ -77,7 +77,7 @@ function askKey(why) {
     const told = element("p", { id: "key-told", className: "problem", role: "alert", hidden: !why }, why);
     const form = element("form", { className: "stack", method: "dialog" },
       element("h2", { id: "key-title" }, "Key"),
-      element("p", {}, "The gateway's API asks for a key, such as `belfry keys create` makes. It stays in this tab."),
+      element("p", {}, "The gateway's API asks for a key, such as belfry keys create makes. It stays in this tab."),
       told,
       element("div", {}, element("label", { htmlFor: "key-field" }, "API key"), field),
       element("div", { className: "bar" },

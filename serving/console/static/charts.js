@@ -1,7 +1,7 @@
 // Line charts and intervals as SVG. Each has its figures as a table too, for those who do not see it.
 import { clock, drawn, element, moment, table } from "/console/static/page.js";
 
-const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [360, 170, 46, 10, 10, 22];
+const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [520, 170, 56, 10, 10, 22];
 const opened = new Set(); // tables that somebody reads stay open while the chart moves
 
 /**
@@ -84,7 +84,7 @@ function figures(title, lines, show, tell) {
 /** Intervals about zero: [{ name, value, low, high }]. */
 export function intervals(title, rows, show) {
   const reach = Math.max(...rows.flatMap((each) => [Math.abs(each.low), Math.abs(each.high)]), 1e-9) * 1.1;
-  const [left, wide, step] = [110, 300, 28];
+  const [left, wide, step] = [90, 250, 28];
   const x = (value) => left + ((value + reach) / (2 * reach)) * (wide - 10);
   const height = rows.length * step + 24;
   const told = rows.map((each) => `${each.name} ${show(each.value)}, from ${show(each.low)} to ${show(each.high)}`).join("; ");

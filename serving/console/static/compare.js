@@ -6,7 +6,7 @@ import { offerUsers } from "/console/static/users.js";
 
 const FIELDS = [
   { name: "label", label: "Model's label", type: "text", pattern: "[A-Za-z0-9][A-Za-z0-9_.\\-]{0,63}" },
-  { name: "category_share", label: "Largest share of one category", type: "number", min: 0.05, max: 1, step: 0.05 },
+  { name: "category_share", label: "Most of one category", type: "number", min: 0.05, max: 1, step: 0.05 },
   { name: "live_items", label: "Live items considered", type: "number", min: 0, max: 1024, step: 1 },
 ];
 

@@ -24,9 +24,9 @@ function section(found) {
     element("h2", { id: `of-${experiment.name}` }, experiment.name, " ", badge(running ? "running" : found.verdict || state, KINDS[running ? "running" : found.verdict] || "")),
     element("p", { className: "note" }, facts(found)),
     found.why ? element("p", {}, `Why it ended: ${found.why}`) : null,
-    table(`Variants of ${experiment.name}`, ["Variant", "Share", "Changes", "Users", experiment.metric.toUpperCase()],
+    table(`Variants of ${experiment.name}`, ["Variant", "Share", "Changes", "Users", metric(experiment)],
       Object.entries(experiment.variants).map(([name, variant]) => [
-        name + (name === experiment.control ? " (control)" : ""), percent(variant.share), changes(variant.treatment),
+        name === experiment.control && name !== "control" ? `${name} (control)` : name, percent(variant.share), changes(variant.treatment),
         short(latest?.users[name] ?? latest?.users.interleaved ?? null), short(latest?.value[name] ?? null)]), [1, 3, 4]),
     element("h3", {}, "Evidence"),
     ...evidence(experiment, latest));
@@ -36,7 +36,11 @@ function section(found) {
 
 function facts({ experiment, started_at: started, stopped_at: stopped }) {
   const times = stopped ? `${moment(started)} to ${moment(stopped)}` : `since ${moment(started)}`;
-  return `${experiment.method}, by ${experiment.metric} · ${times} · ramp ${percent(experiment.ramp)} · planned for ${short(experiment.planned_users)} users`;
+  return `${experiment.method}, by ${metric(experiment)} · ${times} · ramp ${percent(experiment.ramp)} · planned for ${short(experiment.planned_users)} users`;
+}
+
+function metric(experiment) {
+  return experiment.metric === "ctr" ? "CTR" : experiment.metric;
 }
 
 function changes(treatment) {
@@ -48,7 +52,7 @@ function evidence(experiment, latest) {
   if (!latest) return [element("p", { className: "note" }, "Nobody has looked yet.")];
   const rows = Object.entries(latest.leads ?? {}).map(([name, lead]) => ({ name, ...lead }));
   return [
-    rows.length ? intervals(`Lead over ${experiment.control} in ${experiment.metric}`, rows, short) : null,
+    rows.length ? intervals(`Lead over ${experiment.control} in ${metric(experiment)}`, rows, short) : null,
     element("p", {}, badge(latest.verdict, KINDS[latest.verdict] || ""), " ", latest.why),
     element("p", { className: "note" }, `Looked at ${moment(latest.at)}${latest.left_out ? `; ${latest.left_out} users saw two variants and are left out` : ""}.`),
   ].filter(Boolean);

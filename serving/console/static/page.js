@@ -31,9 +31,15 @@ export function problem(text) {
   there.hidden = !text;
 }
 
-/** Says what has changed, to those who do not see it. */
+const SAID_SECONDS = 8;
+let said = 0;
+
+/** Says what has changed, also to those who do not see it; it goes away by itself, not to lie over what it is about. */
 export function say(text) {
-  byId("told").textContent = text;
+  const told = byId("told");
+  told.textContent = text;
+  clearTimeout(said);
+  said = setTimeout(() => told.replaceChildren(), SAID_SECONDS * 1000);
 }
 
 export const id = () => [...crypto.getRandomValues(new Uint8Array(16))].map((each) => each.toString(16).padStart(2, "0")).join("");

@@ -132,7 +132,7 @@ def exposures(where: Path, name: str, now: int) -> None:
     slates, events = [], []
     for user in range(400):
         variant = ("control", "wide")[user % 2]
-        request = {"request_id": f"{name}{user}", "user_id": f"x{user}", "at": now + user}
+        request = {"request_id": f"{name}{user}", "user_id": f"visitor-{user:03}", "at": now + user}
         slates.append(
             request
             | {"placement": "home", "model": "feed", "version": 1, "variant": f"{name}:{variant}"}
@@ -284,6 +284,7 @@ def keep_screenshot(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any, 
 
     def keep(page: Any, name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        page.evaluate("scrollTo(0, 0)")  # or what stays at the top lies in the middle of the picture
         page.screenshot(path=str(folder / f"{name}.png"), full_page=True)
 
     return keep

@@ -215,7 +215,7 @@ def test_measures_are_told_as_they_were_stored(run: Run, where: Path | str) -> N
 
 @pytest.mark.parametrize("where", ["sqlite"], indirect=True)
 def test_versions_are_promoted_and_rolled_back(
-    run: Run, export_toy: Any, tmp_path: Path, where: Path | str, eventually: Any
+    run: Run, export_toy: Any, tmp_path: Path, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run().http.get("/v1/models").status_code == 404
     assert run().http.post("/v1/models/rollback", json={"why": "x"}).status_code == 404
@@ -253,6 +253,12 @@ def test_versions_are_promoted_and_rolled_back(
                 == 2
             )
         )
+        # Nobody looks at it any more, and it is asked no more.
+        asked = served.server.gateway.models
+        assert asked.of("canary") is not asked.default
+        monkeypatch.setattr("serving.gateway.models._VISIT_SECONDS", 0.3)
+        served.http.post("/v1/preview", json={"user_id": "u", "variants": variants})
+        eventually(lambda: asked.of("canary") is asked.default)
         answer = post("promote", version=2, why="it is better")
         assert answer.json()["history"][0]["why"] == "it is better"
         assert registry.model("feed").holder("champion") == 2

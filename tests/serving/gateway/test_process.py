@@ -109,7 +109,9 @@ def test_the_registry_says_which_version_answers(
         registry.add("feed", 2, "second")
         registry.promote("feed", 2, "better")
         eventually(lambda: answering() == 2)
-        registry.roll_back("feed", "complaints")
+        # As the console does it.
+        assert httpx.get(url).headers["content-type"].startswith("text/html")
+        assert httpx.post(f"{url}/v1/models/rollback", json={"why": "complaints"}).json()["before"] == 2
         eventually(lambda: answering() == 1)
         ids = httpx.post(f"{url}/v1/recommendations", json={"user_id": "u1", "k": 40}).json()["items"]
         assert "a" in [each["item_id"] for each in ids], "what was live before is live again"
