@@ -3,6 +3,7 @@ import { element, problem } from "/console/static/page.js";
 
 const KEPT = "belfry-key";
 let asking = null;
+let declined = false; // who has said no once is not asked again by every call that follows
 
 document.getElementById("key").addEventListener("click", () => askKey("").then((given) => given && location.reload()));
 
@@ -11,11 +12,10 @@ export async function call(method, path, body) {
   for (;;) {
     const key = sessionStorage.getItem(KEPT);
     const answer = await send(method, path, body, key);
-    if (answer.status === 401) {
-      const given = await askKey(key ? "The gateway does not know this key: it is wrong, or revoked." : "");
-      if (given) continue;
-    }
-    return answer;
+    if (answer.status !== 401) return answer;
+    if (key && sessionStorage.getItem(KEPT) === key) sessionStorage.removeItem(KEPT);
+    else if (sessionStorage.getItem(KEPT)) continue; // another call was given a key meanwhile
+    if (declined || !(await askKey(key ? "The gateway does not know this key: it is wrong, or revoked." : ""))) return answer;
   }
 }
 
@@ -92,6 +92,7 @@ function askKey(why) {
     dialog.addEventListener("close", () => {
       dialog.remove();
       asking = null;
+      declined = !given;
       resolve(given);
     });
     document.body.append(dialog);

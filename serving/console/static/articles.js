@@ -1,7 +1,7 @@
 // Articles: add one, find it, see who would get it, take it off offer.
 import { address, attempt, get, json } from "/console/static/api.js";
 import { badge, byId, confirmed, element, id, problem, say, short, table } from "/console/static/page.js";
-import { picture } from "/console/static/pictures.js";
+import { forget, picture } from "/console/static/pictures.js";
 
 const MOST_BYTES = 1 << 20;
 const PLACES = 10;
@@ -28,6 +28,7 @@ async function add() {
     item.image = await base64(file);
   }
   const stored = await json("PUT", path(itemId), item);
+  forget(itemId);
   byId("add").reset();
   await readers(itemId, title, stored.live);
   byId("text").value = "";

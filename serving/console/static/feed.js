@@ -10,7 +10,6 @@ byId("who").addEventListener("submit", (event) => {
   event.preventDefault();
   show(byId("user").value.trim());
 });
-addEventListener("popstate", begin);
 
 const users = await attempt(() => offerUsers("user", "latest"));
 if (users?.length) {
@@ -21,6 +20,7 @@ if (users?.length) {
     return element("li", {}, pick);
   }));
 }
+addEventListener("popstate", begin);
 begin();
 
 function begin() {

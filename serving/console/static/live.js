@@ -35,8 +35,8 @@ async function showLive() {
   const live = await get("/v1/live");
   seen.push({ at: live.at, caches: live.caches });
   if (seen.length > MOST_TURNS) seen.shift();
-  const short_of = live.complete_from > live.minutes[0].start ? ` All slates since ${clock(live.complete_from)} are counted.` : "";
-  byId("now").textContent = `As of ${new Date(live.at / 1000).toLocaleTimeString("en-GB")}, every ${SECONDS} seconds.${short_of}`;
+  const shortOf = live.complete_from > live.minutes[0].start ? ` All slates since ${clock(live.complete_from)} are counted.` : "";
+  byId("now").textContent = `As of ${new Date(live.at / 1000).toLocaleTimeString("en-GB")}, every ${SECONDS} seconds.${shortOf}`;
   const total = Object.values(live.answers).reduce((sum, each) => sum + each, 0);
   const tiles = [
     ["Model", `${live.model} ${live.version ?? "away"}`],

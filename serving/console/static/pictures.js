@@ -16,6 +16,9 @@ export function picture(item) {
   return frame;
 }
 
+/** The picture of an item was replaced. */
+export const forget = (itemId) => kept.delete(itemId);
+
 function load(itemId) {
   if (!kept.has(itemId)) {
     const asked = call("GET", `/v1/items/${encodeURIComponent(itemId)}/image`)
