@@ -57,3 +57,5 @@ def _told() -> Iterator[None]:
     except BadInput as error:
         told = str(error)
         raise BadChange(f"{told[0].upper()}{told[1:]}") from None
+    except OSError as error:  # such as a folder that is mounted to be read
+        raise BadChange(f"The registry cannot be changed here: {error.strerror}.") from None
