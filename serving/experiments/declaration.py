@@ -68,6 +68,9 @@ class Limit(BaseModel):
     most: Annotated[float, Field(ge=0)]
 
 
+_GUARDRAILS = [Limit(metric="fallback_rate", most=0.02)]
+
+
 class Experiment(BaseModel):
     """A declared experiment.
 
@@ -81,11 +84,14 @@ class Experiment(BaseModel):
         start, end: The part of the layer's users that may be in it.
         ramp: The share of these that are.
         metric: `ctr`, clicked by shown items; `clicks`, clicked items a user; `dwell`, seconds of dwell by shown items.
+            Thompson sampling goes by slates on which something was clicked.
         planned_users: In all variants, at which the test is tightest; where it has not decided by then, it ends without
             a winner.
         longest_hours: After which it ends without a winner too: a site's readers may be fewer than was planned.
         least_users: In every variant before anything but a broken sample ratio is said.
-        alpha: False alarms allowed, over all looks together and all treatments of an experiment.
+        guardrails: Not of interleaved feeds, of which nobody can tell whose fault it is that one is slow.
+        alpha: False alarms allowed, over all looks together and all treatments of an experiment; as many again of each
+            guardrail.
         before_hours: Of the time before, whose behaviour is taken out as noise (CUPED); 0 for none.
         on_win: `promote` makes the version behind the winner's label the champion, and retires one that does not win;
             `stop` just ends the experiment.
@@ -106,7 +112,7 @@ class Experiment(BaseModel):
     ramp: Annotated[float, Field(ge=0, le=1)] = 1.0
     method: Literal["sequential", "thompson", "interleaving"] = "sequential"
     metric: Metric = "ctr"
-    guardrails: list[Limit] = [Limit(metric="fallback_rate", most=0.02)]
+    guardrails: list[Limit] = _GUARDRAILS
     planned_users: Annotated[int, Field(ge=100)] = 20_000
     least_users: Annotated[int, Field(ge=2)] = 100
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
@@ -122,6 +128,10 @@ class Experiment(BaseModel):
         self.split  # noqa: B018  # says what is wrong with the range or the shares
         if self.method == "interleaving" and (len(self.variants) != 2 or self.metric != "ctr"):
             raise ValueError("interleaving is of two variants, and by clicks: leave `metric` at ctr")
+        if self.method == "interleaving" and self.guardrails not in ([], _GUARDRAILS):
+            raise ValueError("interleaving has no guardrails: nobody can tell which variant's fault a slow answer is")
+        if self.method == "thompson" and self.metric != "ctr":
+            raise ValueError("Thompson sampling goes by clicks: leave `metric` at ctr")
         if self.on_win == "promote" and not any(each.treatment.label for each in self.treated.values()):
             raise ValueError("`on_win: promote` needs a treatment with a label of the model")
         return self
@@ -183,6 +193,8 @@ def conflict(new: Experiment, running: list[Experiment]) -> str | None:
                     f"{new.name} and {other.name} would share users of layer {new.layer}: give them ranges that do not "
                     "overlap, or another layer"
                 )
+        elif new.method == other.method == "interleaving":
+            return f"{new.name} and {other.name} would mix their feeds into one answer: give them one layer, and ranges"
         elif shared := sorted(new.changes & other.changes):
             return f"{new.name} and {other.name} are in different layers and both set {shared[0]}"
     return None

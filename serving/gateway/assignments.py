@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from serving.experiments.declaration import Experiment, Treatment
 from serving.experiments.exposures import INTERLEAVED, label_of
@@ -42,7 +42,8 @@ class Assignments:
             return self.default
         names: list[str] = []
         changes = self.default.treatment.changes
-        second: dict[str, object] | None = None
+        mixed: dict[str, Any] | None = None
+        second: dict[str, Any] = {}
         for experiment in self.running:
             variant = experiment.split.variant(user_id)
             if variant is None:
@@ -50,15 +51,16 @@ class Assignments:
             if experiment.method == "interleaving":
                 control, (treated,) = experiment.variants[experiment.control], experiment.treated.values()
                 names.append(label_of(experiment.name, INTERLEAVED))
-                second = treated.treatment.changes
-                changes |= control.treatment.changes
+                mixed, second = control.treatment.changes, treated.treatment.changes
             else:
                 names.append(label_of(experiment.name, variant))
                 changes |= experiment.variants[variant].treatment.changes
         if not names:
             return self.default
-        other = None if second is None else Treatment(**changes | second)
-        return Assigned(",".join(names), Treatment(**changes), other)
+        if mixed is None:
+            return Assigned(",".join(names), Treatment(**changes))
+        # What one of the two sets is not the other's.
+        return Assigned(",".join(names), Treatment(**changes | mixed), Treatment(**changes | second))
 
 
 def _own(settings: Settings) -> Treatment:

@@ -40,6 +40,16 @@ def test_a_file_says_what_json_says(tmp_path: Path) -> None:
         ({"name": "e", "variants": {"a": {"share": 0.5}, "b": {"share": 0.5}}}, "no variant"),
         ({"name": "e", "variants": EVEN, "start": 0.5, "end": 0.4}, "range"),
         ({"name": "e", "variants": EVEN, "method": "interleaving", "metric": "dwell"}, "interleaving"),
+        ({"name": "e", "variants": EVEN, "method": "thompson", "metric": "dwell"}, "Thompson"),
+        (
+            {
+                "name": "e",
+                "variants": EVEN,
+                "method": "interleaving",
+                "guardrails": [{"metric": "latency_ms", "most": 0.1}],
+            },
+            "no guardrails",
+        ),
         ({"name": "e", "variants": EVEN, "on_win": "promote"}, "label"),
         ({"name": "e", "variants": EVEN, "unknown": 1}, "unknown: "),
         ({"name": "e", "variants": EVEN, "alpha": float("nan")}, "alpha: "),
@@ -67,6 +77,8 @@ def test_experiments_that_cannot_run_together() -> None:
     assert "both set category_share" in str(conflict(declared("b", layer="other"), [first]))
     other = {"x": {"share": 0.5}, "y": {"share": 0.5, "treatment": {"explore": 0.1}}}
     assert conflict(declared("b", layer="other", variants=other, control="x"), [first]) is None
+    mixed = declared("b", layer="other", variants=other, control="x", method="interleaving")
+    assert "into one answer" in str(conflict(mixed, [declared("a", method="interleaving")]))
     assert "running already" in str(conflict(declared("a", layer="other"), [first]))
 
 
