@@ -15,9 +15,23 @@ from serving.events import Store
 from serving.events.tables import EVENTS, POSITIVE_KINDS, SLATES
 
 INTERLEAVED = "interleaved"
-COUNTS = ("slates", "shown", "clicks", "dwell", "fallbacks", "timed", "latency_ms", "wins", "losses", "preference")
+COUNTS = (
+    *("slates", "shown", "clicks", "clicked", "dwell", "fallbacks", "timed", "latency_ms"),
+    *("wins", "losses", "preference"),
+)
 _PAGE = 20_000
-_COLUMNS = ("request_id", "user_id", "at", "variant", "fallback", "language", "device", "items", "latency_ms")
+_COLUMNS = (
+    "request_id",
+    "user_id",
+    "at",
+    "version",
+    "variant",
+    "fallback",
+    "language",
+    "device",
+    "items",
+    "latency_ms",
+)
 
 
 def label_of(experiment: str, variant: str) -> str:
@@ -38,14 +52,18 @@ def variant_in(text: str | None, experiment: str) -> str | None:
 class Arm:
     """The users of a variant: `counts[name]` and `before[name]` are (U,) arrays by the names of `COUNTS`.
 
-    `shown` and `clicks` are of items on slates (an item clicked twice on a slate counts once), `dwell` seconds on
-    these, `timed` slates whose `latency_ms` is known, `wins` and `losses` clicks on the second's and the first's items
+    `shown` and `clicks` are of items on slates (an item clicked twice on a slate counts once), `clicked` slates
+    with one such item or more, `dwell` seconds on these, `timed` slates whose `latency_ms` is known, `wins` and `losses` clicks on the second's and the first's items
     of interleaved slates, `preference` slates that prefer the second, less those that prefer the first.
+
+    Args:
+        versions: Of the model, that answered the variant; not those that stood in for its own.
     """
 
     users: list[str]
     counts: dict[str, np.ndarray]
     before: dict[str, np.ndarray]
+    versions: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.users)
@@ -57,18 +75,24 @@ class Exposures:
 
     arms: dict[str, Arm]
     left_out: int
-    requests_named: int  # events that name the request they came from
+    named: int  # clicks that name a request of the experiment
 
 
 @dataclass
 class _Tally:
-    variants: set[str] = field(default_factory=set)
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, Counter[str]] = field(default_factory=dict)  # by variant
     before: Counter[str] = field(default_factory=Counter)
 
 
 def read_exposures(
-    store: Store, experiment: str, variants: Sequence[str], start: int, end: int, before: int = 0
+    store: Store,
+    experiment: str,
+    variants: Sequence[str],
+    start: int,
+    end: int,
+    before: int = 0,
+    *,
+    moving: bool = False,
 ) -> Exposures:
     """Count what users of an experiment saw from `start` to `end` (microseconds since 1970), and what they did since.
 
@@ -76,44 +100,52 @@ def read_exposures(
 
     Args:
         before: Microseconds before `start` that are counted beside, as `Arm.before`.
+        moving: Users are moved between variants, as Thompson sampling does: each is in every arm, with what they saw
+            of it. To leave them out would take from the worse arms those who come often.
 
     Raises:
         StoreAway: The database cannot be reached.
     """
     tallies: dict[str, _Tally] = {}
+    versions: dict[str, set[int]] = {variant: set() for variant in variants}
     clicks = read_clicks(store, start - before, end)
     for row in read_slates(store, start, end):
         variant = variant_in(row.variant, experiment)
         if variant is not None:
-            tally = tallies.setdefault(row.user_id, _Tally())
-            tally.variants.add(variant)
-            _count(tally.counts, row, clicks.get(row.request_id, {}))
+            counts = tallies.setdefault(row.user_id, _Tally()).counts.setdefault(variant, Counter())
+            _count(counts, row, clicks.get(row.request_id, {}))
+            if row.fallback is None and row.version is not None:
+                versions.setdefault(variant, set()).add(row.version)
     if before and tallies:
         for row in read_slates(store, start - before, start):
             if row.user_id in tallies:
                 _count(tallies[row.user_id].before, row, clicks.get(row.request_id, {}))
-    single = {user: tally for user, tally in sorted(tallies.items()) if len(tally.variants) == 1}
+    named = sum(counts["clicks"] for tally in tallies.values() for counts in tally.counts.values())
+    chosen = {user: tally for user, tally in sorted(tallies.items()) if moving or len(tally.counts) == 1}
     arms = {}
     for variant in variants:
-        chosen = {user: tally for user, tally in single.items() if variant in tally.variants}
+        there = {user: tally for user, tally in chosen.items() if variant in tally.counts}
         arms[variant] = Arm(
-            list(chosen),
-            {name: np.array([each.counts[name] for each in chosen.values()], np.float64) for name in COUNTS},
-            {name: np.array([each.before[name] for each in chosen.values()], np.float64) for name in COUNTS},
+            list(there),
+            {name: np.array([each.counts[variant][name] for each in there.values()], np.float64) for name in COUNTS},
+            {name: np.array([each.before[name] for each in there.values()], np.float64) for name in COUNTS},
+            frozenset(versions[variant]),
         )
-    return Exposures(arms, len(tallies) - len(single), len(clicks))
+    return Exposures(arms, len(tallies) - len(chosen), named)
 
 
 def _count(counts: Counter[str], row: Any, clicked: dict[str, float]) -> None:
-    wins = losses = 0
+    wins = losses = found = 0
     items = orjson.loads(row.items)
     for item_id, _, _, _, _, *team in items:
         if item_id in clicked:
-            counts["clicks"] += 1
+            found += 1
             counts["dwell"] += clicked[item_id]  # type: ignore[assignment]
             wins += team == [1]
             losses += team == [0]
     counts["slates"] += 1
+    counts["clicks"] += found
+    counts["clicked"] += found > 0
     counts["shown"] += len(items)
     counts["fallbacks"] += row.fallback is not None
     if row.latency_ms is not None:

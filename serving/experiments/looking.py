@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ Verdict = Literal["running", "won", "lost", "guardrail", "broken", "undecided"]
 _BROKEN = 1_000.0  # evidence against the shares: a sound experiment comes to it once in so many
 _HOUR = 3_600_000_000
 _SURE = 0.95  # of being the best, for Thompson sampling to end
+_UNNAMED = "No event names a request_id of the experiment: clicks are unknown."
 # Above and below of each metric; None for one a user.
 _RATIOS: dict[str, tuple[str, str | None]] = {
     "ctr": ("clicks", "shown"),
@@ -44,6 +45,7 @@ class Look:
         sample_ratio: Evidence against the planned shares; above 1,000 the experiment is broken.
         shares: Of the next users, for Thompson sampling.
         winner: The variant that won.
+        versions: Of the model, by the variant that they answered; not those that stood in for a variant's own.
         why: One sentence.
     """
 
@@ -58,6 +60,7 @@ class Look:
     sample_ratio: float
     shares: dict[str, float] | None = None
     winner: str | None = None
+    versions: dict[str, list[int]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,7 +80,8 @@ def look(store: Store, record: Record, now: int) -> Look:
     variants = [INTERLEAVED] if experiment.method == "interleaving" else list(experiment.variants)
     before = round(experiment.before_hours * _HOUR) if experiment.method == "sequential" else 0
     until = min(now, record.stopped_at or now)
-    found = read_exposures(store, experiment.name, variants, record.started_at, until, before)
+    moving = experiment.method == "thompson"
+    found = read_exposures(store, experiment.name, variants, record.started_at, until, before, moving=moving)
     over = now - record.started_at >= experiment.longest_hours * _HOUR
     seen = judge(experiment, found, now, over=over)
     add_look(store, experiment.name, now, seen.as_json())
@@ -97,6 +101,11 @@ def judge(experiment: Experiment, found: Exposures, at: int, *, over: bool = Fal
 
 
 def _judge(experiment: Experiment, found: Exposures, at: int) -> Look:
+    seen = _seen(experiment, found, at)
+    return replace(seen, versions={name: sorted(arm.versions) for name, arm in found.arms.items()})
+
+
+def _seen(experiment: Experiment, found: Exposures, at: int) -> Look:
     if experiment.method == "interleaving":
         return _judge_interleaving(experiment, found, at)
     arms = {name: found.arms[name] for name in experiment.variants}
@@ -113,33 +122,36 @@ def _judge(experiment: Experiment, found: Exposures, at: int) -> Look:
     few = min(users, key=lambda name: users[name])
     if users[few] < experiment.least_users:
         return Look(verdict="running", why=f"{few} has {users[few]:,} users of {experiment.least_users:,}.", **seen)
-    if not found.requests_named:
-        return Look(
-            verdict="running", why="No event names the request_id that it came from: clicks are unknown.", **seen
-        )
+    if not found.named:
+        return Look(verdict="running", why=_UNNAMED, **seen)
+    if nothing := next((name for name, arm in arms.items() if not _known(arm, experiment.metric)), None):
+        return Look(verdict="running", why=f"{nothing} was shown nothing: its answers are empty.", **seen)
     seen["value"] = {name: _mean(arm, experiment.metric) for name, arm in arms.items()}
-    if experiment.method == "thompson":
-        return _judge_thompson(experiment, arms, seen)
-    for name in experiment.treated:
-        alpha = experiment.alpha / len(experiment.treated)
-        seen["leads"][name] = _difference(arms[experiment.control], arms[name], experiment.metric, experiment, alpha)
+    if experiment.method == "sequential":
+        for name in experiment.treated:
+            seen["leads"][name] = _difference(experiment, arms, name, experiment.metric)
     for limit in experiment.guardrails:
         for name in experiment.treated:
             # Where nothing is known of it, such as latency of slates that came without, nothing is said.
             if _known(arms[experiment.control], limit.metric) and _known(arms[name], limit.metric):
-                lead = _difference(arms[experiment.control], arms[name], limit.metric, experiment, experiment.alpha)
-                seen["limits"][f"{name}/{limit.metric}"] = lead
-    return _decide(experiment, arms, seen)
+                seen["limits"][f"{name}/{limit.metric}"] = _difference(experiment, arms, name, limit.metric)
+    if why := _breach(experiment, arms, seen["limits"]):
+        return Look(verdict="guardrail", why=why, **seen)
+    return _judge_thompson(experiment, arms, seen) if experiment.method == "thompson" else _decide(experiment, seen)
 
 
-def _decide(experiment: Experiment, arms: dict[str, Arm], seen: dict[str, Any]) -> Look:
+def _breach(experiment: Experiment, arms: dict[str, Arm], limits: dict[str, Difference]) -> str | None:
+    """What is surely worse than allowed."""
     for limit in experiment.guardrails:
         for name in experiment.treated:
-            lead = seen["limits"].get(f"{name}/{limit.metric}")
+            lead = limits.get(f"{name}/{limit.metric}")
             worst = _worst(limit, _mean(arms[experiment.control], limit.metric)) if lead else 0.0
             if lead and (lead.low > worst if limit.metric in COSTS else lead.high < -worst):
-                why = f"{name} is worse in {limit.metric} by more than allowed: {_told(lead)}, allowed {worst:.4g}."
-                return Look(verdict="guardrail", why=why, **seen)
+                return f"{name} is worse in {limit.metric} by more than allowed: {_told(lead)}, allowed {worst:.4g}."
+    return None
+
+
+def _decide(experiment: Experiment, seen: dict[str, Any]) -> Look:
     leads: dict[str, Difference] = seen["leads"]
     better = {name: lead for name, lead in leads.items() if lead.low > 0}
     if better:
@@ -156,9 +168,9 @@ def _decide(experiment: Experiment, arms: dict[str, Arm], seen: dict[str, Any]) 
 
 
 def _judge_thompson(experiment: Experiment, arms: dict[str, Arm], seen: dict[str, Any]) -> Look:
-    # A slate succeeds where something on it was clicked; a user's many slates count as one or less.
-    clicks = {name: float(np.minimum(arm.counts["clicks"], arm.counts["slates"]).sum()) for name, arm in arms.items()}
-    slates = {name: float(arm.counts["slates"].sum()) for name, arm in arms.items()}
+    # A slate succeeds where something on it was clicked.
+    evidence = {name: _independent(arm.counts["clicked"], arm.counts["slates"]) for name, arm in arms.items()}
+    clicks, slates = ({name: each[side] for name, each in evidence.items()} for side in (0, 1))
     least = 0.5 / len(arms) ** 2
     count = sum(seen["users"].values())
     shares = thompson_shares(clicks, slates, seed=count, least=least)
@@ -172,6 +184,19 @@ def _judge_thompson(experiment: Experiment, arms: dict[str, Arm], seen: dict[str
     return Look(verdict=verdict, why=why, shares=shares, **seen)
 
 
+def _independent(successes: np.ndarray, trials: np.ndarray) -> tuple[float, float]:
+    """As many successes and trials, of these (U,) of users, as say as much if all were independent (Rao and Scott 1992).
+
+    A user's slates are alike: where a few users bring many, they say less than their number.
+    """
+    clicked, slates = float(successes.sum()), float(trials.sum())
+    rate = clicked / slates
+    values = ratio_values([successes], [trials])[0]
+    plain = rate * (1 - rate) / slates
+    effect = max(1.0, float(values.var(ddof=1)) / len(values) / plain) if plain > 0 else 1.0
+    return clicked / effect, slates / effect
+
+
 def _judge_interleaving(experiment: Experiment, found: Exposures, at: int) -> Look:
     arm = found.arms[INTERLEAVED]
     control, treatment = experiment.control, next(iter(experiment.treated))
@@ -179,6 +204,8 @@ def _judge_interleaving(experiment: Experiment, found: Exposures, at: int) -> Lo
     seen |= {"value": {}, "leads": {}, "limits": {}, "sample_ratio": 1.0}
     if len(arm) < experiment.least_users:
         return Look(verdict="running", why=f"There are {len(arm):,} users of {experiment.least_users:,}.", **seen)
+    if not found.named:
+        return Look(verdict="running", why=_UNNAMED, **seen)
     above, below = _columns(arm.counts, "preference")
     values = ratio_values([above], [below])[0]
     lead = distance_from_zero(values, planned=experiment.planned_users, alpha=experiment.alpha)
@@ -193,13 +220,16 @@ def _judge_interleaving(experiment: Experiment, found: Exposures, at: int) -> Lo
     return Look(verdict=verdict, why=f"{told[0].upper()}{told[1:]}.", **seen)
 
 
-def _difference(control: Arm, treatment: Arm, metric: str, experiment: Experiment, alpha: float) -> Difference:
-    both = (control, treatment)
+def _difference(experiment: Experiment, arms: dict[str, Arm], treated: str, metric: str) -> Difference:
+    both = [arms[name] for name in (experiment.control, treated)]
     values = ratio_values(*zip(*(_columns(arm.counts, metric) for arm in both), strict=True))
     if metric not in COSTS and all(_known(arm, metric, before=True) for arm in both):
         before = ratio_values(*zip(*(_columns(arm.before, metric) for arm in both), strict=True))
         values = adjusted(values, before)
-    return difference(*values, planned=experiment.planned_users, alpha=alpha)
+    # Of the users of all variants these two have their shares.
+    shares = experiment.split.shares
+    planned = round(experiment.planned_users * (shares[experiment.control] + shares[treated]))
+    return difference(*values, planned=max(2, planned), alpha=experiment.alpha / len(experiment.treated))
 
 
 def _columns(counts: dict[str, np.ndarray], metric: str) -> tuple[np.ndarray, np.ndarray]:

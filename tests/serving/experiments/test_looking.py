@@ -16,6 +16,8 @@ from serving.experiments.declaration import Experiment
 from serving.experiments.exposures import INTERLEAVED, label_of, read_exposures, variant_in
 from serving.experiments.looking import Look, look
 from serving.experiments.records import looks, record, start
+from serving.experiments.sequential import difference
+from serving.experiments.values import ratio_values
 
 START, HOUR, SHOWN = 10**12, 3_600 * 10**6, 5
 
@@ -187,3 +189,94 @@ def test_variants_in_slates() -> None:
     assert [variant_in(text, name) for name in ("a", "b", "c")] == ["x", "y", None]
     assert variant_in(None, "a") is None
     assert variant_in("default", "default") is None
+
+
+def test_an_arm_that_was_shown_nothing_is_no_failure(store: Store) -> None:
+    traffic = Traffic(store)
+    for number in range(600):
+        variant = declared().split.variant(f"u{number}") or ""
+        more = {"items": []} if variant == "new" else {}
+        traffic.slate(f"u{number}", label_of("e", variant), START, 0.2, **more)
+    traffic.write()
+    start(store, declared(), START)
+    seen = look(store, record(store, "e"), START + HOUR)
+    assert seen.verdict == "running"
+    assert "new was shown nothing" in seen.why
+
+
+@pytest.mark.parametrize("method", ["sequential", "interleaving", "thompson"])
+def test_clicks_of_others_do_not_stand_for_those_that_are_missing(store: Store, method: str) -> None:
+    experiment = declared(method=method, planned_users=200)
+    traffic = Traffic(store)
+    for number in range(400):
+        variant = INTERLEAVED if method == "interleaving" else experiment.split.variant(f"u{number}") or ""
+        traffic.slate(f"u{number}", label_of("e", variant), START, 0.0)
+        traffic.slate(f"other{number}", "default", START, 0.5)
+    traffic.write()
+    start(store, experiment, START)
+    seen = look(store, record(store, "e"), START + HOUR)
+    assert seen.verdict == "running"
+    assert "clicks are unknown" in seen.why
+
+
+def test_a_look_says_which_versions_answered(store: Store) -> None:
+    traffic = Traffic(store)
+    traffic.slate("a", label_of("e", "old"), START, 0.0, version=1)
+    traffic.slate("b", label_of("e", "new"), START, 0.0, version=7)
+    traffic.slate("b", label_of("e", "new"), START + 1, 0.0, version=8)
+    traffic.slate("b", label_of("e", "new"), START + 2, 0.0, version=1, fallback="default")
+    for slate in traffic.slates:
+        slate.setdefault("version", None)
+    traffic.write()
+    start(store, declared(), START)
+    assert look(store, record(store, "e"), START + HOUR).versions == {"old": [1], "new": [7, 8]}
+
+
+def test_of_several_treatments_each_test_is_tightest_with_the_users_it_has(store: Store) -> None:
+    third = {"old": {"share": 0.4}, "new": {"share": 0.3}, "other": {"share": 0.3}}
+    wide = declared(variants=third, planned_users=1_000, before_hours=0, alpha=0.1)
+    seen = played(store, wide, {"old": 0.1, "new": 0.1, "other": 0.1})
+    found = read_exposures(store, "e", list(third), START, START + HOUR)
+    arms = [found.arms[name].counts for name in ("old", "new")]
+    values = ratio_values([each["clicks"] for each in arms], [each["shown"] for each in arms])
+    assert seen.leads["new"] == difference(values[0], values[1], planned=700, alpha=0.05)
+
+
+def test_who_is_moved_by_thompson_sampling_counts_in_both_arms(store: Store) -> None:
+    traffic = Traffic(store)
+    for number in range(200):
+        for visit, variant in enumerate(["old", "new"] if number % 2 else ["new", "new"]):
+            traffic.slate(f"u{number}", label_of("e", variant), START + visit, 0.1)
+    traffic.write()
+    start(store, declared(method="thompson"), START)
+    seen = look(store, record(store, "e"), START + HOUR)
+    assert (seen.users, seen.left_out) == ({"old": 100, "new": 200}, 0)
+
+
+def test_a_few_busy_users_are_not_taken_for_many(store: Store) -> None:
+    traffic = Traffic(store)
+    experiment = declared(method="thompson", least_users=20, planned_users=100)
+    for number in range(100):
+        variant = experiment.split.variant(f"u{number}") or ""
+        # Of both variants alike some click always and some never, by chance more of one.
+        likes = number % 20 < (6 if variant == "new" else 4)
+        for visit in range(100):
+            traffic.slate(f"u{number}", label_of("e", variant), START + visit, 1.0 if likes else 0.0)
+    traffic.write()
+    start(store, experiment, START)
+    seen = look(store, record(store, "e"), START + HOUR)
+    assert seen.verdict == "running"
+    assert seen.shares is not None
+    assert max(seen.shares.values()) < 0.9
+
+
+def test_a_guardrail_ends_thompson_sampling_too(store: Store) -> None:
+    experiment = declared(method="thompson")
+    traffic = Traffic(store)
+    for number in range(600):
+        variant = experiment.split.variant(f"u{number}") or ""
+        fallback = "stale" if variant == "new" and number % 4 == 0 else None
+        traffic.slate(f"u{number}", label_of("e", variant), START, 0.1, fallback=fallback)
+    traffic.write()
+    start(store, experiment, START)
+    assert look(store, record(store, "e"), START + HOUR).verdict == "guardrail"
