@@ -52,9 +52,10 @@ def variant_in(text: str | None, experiment: str) -> str | None:
 class Arm:
     """The users of a variant: `counts[name]` and `before[name]` are (U,) arrays by the names of `COUNTS`.
 
-    `shown` and `clicks` are of items on slates (an item clicked twice on a slate counts once), `clicked` slates
-    with one such item or more, `dwell` seconds on these, `timed` slates whose `latency_ms` is known, `wins` and `losses` clicks on the second's and the first's items
-    of interleaved slates, `preference` slates that prefer the second, less those that prefer the first.
+    `shown` and `clicks` are of items on slates (an item clicked twice on a slate counts once), `clicked` slates with a
+    click or more, `dwell` seconds on these, `timed` slates whose `latency_ms` is known, `wins` and `losses` clicks on
+    the second's and the first's items of interleaved slates, `preference` slates that prefer the second, less those
+    that prefer the first.
 
     Args:
         versions: Of the model, that answered the variant; not those that stood in for its own.

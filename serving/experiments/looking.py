@@ -185,7 +185,8 @@ def _judge_thompson(experiment: Experiment, arms: dict[str, Arm], seen: dict[str
 
 
 def _independent(successes: np.ndarray, trials: np.ndarray) -> tuple[float, float]:
-    """As many successes and trials, of these (U,) of users, as say as much if all were independent (Rao and Scott 1992).
+    """So many successes and trials, of these (U,) of users, as would say as much if all were independent (Rao and Scott
+    1992).
 
     A user's slates are alike: where a few users bring many, they say less than their number.
     """
