@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipelines.errors import BadInput
 from pipelines.registry import Registry
 from serving.events import Store
-from serving.experiments.declaration import Experiment
+from serving.experiments.declaration import BadExperiment, Experiment
 from serving.experiments.looking import Look, look
 from serving.experiments.records import Record, change, record, records, stop
 
@@ -19,7 +19,7 @@ class Conclusion:
     """A look at an experiment and what was done because of it.
 
     Args:
-        version: That was promoted or retired; None for neither.
+        version: That was promoted, or else retired; None for neither.
         done: One sentence.
     """
 
@@ -36,8 +36,10 @@ def conclude(
     """Look at an experiment, and end it where the evidence has decided.
 
     With `on_win: promote`, the version behind the winner's label becomes the champion, and one that did not win is
-    retired; not where the experiment itself was broken, which says nothing of the version. The registry changes first:
-    who is killed in between finds the label gone, and only ends the experiment.
+    retired; not where the experiment itself was broken, which says nothing of the version, and not where another
+    version answered for the label meanwhile, which nobody has tried. (Of interleaved feeds slates name the control's
+    version alone: there it is not looked for.) The registry changes first: who is killed in between finds the label
+    gone, and only ends the experiment.
 
     Args:
         now: Microseconds since 1970.
@@ -47,7 +49,7 @@ def conclude(
     Raises:
         BadExperiment: There is no such experiment.
         StoreAway: The database cannot be reached or written.
-        BadInput: The experiment promotes, and no registry is given.
+        BadInput: It is over, or it promotes and no registry that knows the model is given.
     """
     found = record(store, name)
     if not found.is_running:
@@ -55,6 +57,8 @@ def conclude(
     experiment = found.experiment
     if experiment.on_win == "promote" and (registry is None or model is None):
         raise BadInput(f"{name} promotes the version that wins: give the folder of models and the model's name.")
+    if experiment.on_win == "promote" and registry is not None and model not in registry.names():
+        raise BadInput(f"{name} promotes the version that wins, and the registry in {registry.folder} has no {model}.")
     seen = look(store, found, now)
     if seen.verdict == "running":
         return Conclusion(name, seen, False, None, _shift(store, experiment, seen))
@@ -66,9 +70,25 @@ def conclude(
 def conclude_all(
     store: Store, now: int, registry: Registry | None = None, model: str | None = None
 ) -> list[Conclusion]:
-    """`conclude` for every experiment that runs."""
+    """`conclude` for every experiment that runs; one that cannot be concluded does not keep the others from it.
+
+    Raises:
+        StoreAway: The database cannot be reached or written.
+        BadInput: Of the first that could not be concluded, after all others were.
+    """
     running: list[Record] = records(store, running=True)
-    return [conclude(store, each.experiment.name, now, registry, model) for each in running]
+    found: list[Conclusion] = []
+    failed: BadInput | None = None
+    for each in running:
+        try:
+            found.append(conclude(store, each.experiment.name, now, registry, model))
+        except (BadInput, BadExperiment) as error:
+            # Somebody else may have ended it meanwhile.
+            if record(store, each.experiment.name).is_running:
+                failed = failed or BadInput(str(error))
+    if failed is not None:
+        raise failed
+    return found
 
 
 def _settle(experiment: Experiment, seen: Look, registry: Registry | None, model: str | None) -> tuple[int | None, str]:
@@ -80,17 +100,34 @@ def _settle(experiment: Experiment, seen: Look, registry: Registry | None, model
     # Too few users to say anything is no sign of being as good.
     if seen.verdict == "undecided" and seen.leads and experiment.on_undecided == "promote":
         winner = next((name for name, each in experiment.treated.items() if each.treatment.label in served), None)
+    version, done = None, ""
     if winner is not None:
-        label = experiment.variants[winner].treatment.label
-        if label is None or label == "champion" or label not in served:
-            return None, "Nothing was promoted: the winner is no version on trial."
-        registry.promote(model, served[label], why)
-        return served[label], f"Version {served[label]} was promoted."
-    tried = {each.treatment.label for each in experiment.treated.values()}
-    retired = [served[label] for label in ("canary",) if label in tried and label in served]
-    for version in retired:
-        registry.retire(model, version, why)
-    return (retired[0], f"Version {retired[0]} was retired.") if retired else (None, "")
+        version, done = _promote(experiment, seen, winner, registry, model, why)
+        if version is None and experiment.variants[winner].treatment.label == "canary":
+            return None, done
+    tried = [name for name, each in experiment.treated.items() if each.treatment.label == "canary" and name != winner]
+    canary = registry.model(model).holder("canary")
+    # One that never answered did not win either; one that came later was not on trial.
+    if tried and canary is not None and canary in (seen.versions.get(tried[0]) or [canary]):
+        registry.retire(model, canary, why)
+        return version or canary, f"{done} Version {canary} was retired.".strip()
+    return version, done
+
+
+def _promote(
+    experiment: Experiment, seen: Look, winner: str, registry: Registry, model: str, why: str
+) -> tuple[int | None, str]:
+    """Make the winner's version the champion, if it is the one that was tried."""
+    found, label = registry.model(model), experiment.variants[winner].treatment.label
+    version = found.served.get(label or "")
+    if label is None or version is None or found.states.get(version) not in ("candidate", "canary"):
+        return None, "Nothing was promoted: the winner is no version on trial."
+    answered = seen.versions.get(winner, [])
+    if experiment.method != "interleaving" and answered != [version]:
+        told = ", ".join(map(str, answered)) or "none"
+        return None, f"Nothing was promoted: {label} is version {version}, and {winner} was answered by version {told}."
+    registry.promote(model, version, why)
+    return version, f"Version {version} was promoted."
 
 
 def _shift(store: Store, experiment: Experiment, seen: Look) -> str:

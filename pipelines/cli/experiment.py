@@ -77,19 +77,34 @@ def look(
 ) -> None:
     """Look at the evidence, end what is decided, and promote or retire the version that was on trial.
 
-    Looking often does no harm: the test stays valid at every look.
+    Looking often does no harm: the test stays valid at every look. Nothing ends unless somebody looks. With --watch, a
+    store that is away for a while is asked again.
     """
     from pipelines.experiments import conclude, conclude_all
+    from pipelines.progress import say
     from pipelines.registry import Registry
+    from serving.events import StoreAway
+    from serving.experiments import records
 
     registry = None if models is None else Registry(models)
     with _opened(store) as opened:
+        looked = False
         while True:
             now = _now()
-            if name is None:
-                found = conclude_all(opened, now, registry, model)
-            else:
-                found = [conclude(opened, name, now, registry, model)]
+            try:
+                if name is None:
+                    found = conclude_all(opened, now, registry, model)
+                elif looked and not records.record(opened, name).is_running:
+                    found = []  # somebody else has ended it
+                else:
+                    found = [conclude(opened, name, now, registry, model)]
+            except StoreAway as error:
+                if not watch:
+                    raise
+                say(f"not looked: {error}")
+                time.sleep(watch)
+                continue
+            looked = True
             result: dict[str, Any] = {
                 "experiments": [
                     each.look.as_json() | {"name": each.name, "ended": each.ended, "done": each.done} for each in found
@@ -130,7 +145,11 @@ def stop(
     with _opened(store) as opened:
         was = records.stop(opened, name, _now(), why)
         found = records.record(opened, name)
-    show(found.as_json(), [f"{name} is over" if was else f"{name} was over before: {found.why}"], as_json=as_json)
+    lines = [f"{name} is over" if was else f"{name} was over before: {found.why}"]
+    labels = sorted({each.treatment.label for each in found.experiment.treated.values() if each.treatment.label})
+    if was and found.experiment.on_win == "promote":
+        lines.append(f"{', '.join(labels)} is still served: belfry registry promote, retire or unpin")
+    show(found.as_json(), lines, as_json=as_json)
 
 
 @contextmanager

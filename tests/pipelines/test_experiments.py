@@ -16,11 +16,11 @@ from pipelines.cli.app import run as belfry
 from pipelines.errors import BadInput
 from pipelines.experiments import conclude, conclude_all
 from pipelines.registry import Registry
-from serving.events import Store
+from serving.events import Store, StoreAway
 from serving.events.tables import EVENTS, SLATES
 from serving.experiments.declaration import Experiment
 from serving.experiments.exposures import label_of
-from serving.experiments.records import record, start
+from serving.experiments.records import record, start, stop
 
 START, HOUR = 10**12, 3_600 * 10**6
 
@@ -58,11 +58,21 @@ def declared(name: str = "e", **more: Any) -> Experiment:
     return Experiment.read(content | more)
 
 
-def play(store: Store, rates: dict[str, float], name: str = "e", users: int = 600) -> None:
+VERSIONS = {"old": 1, "new": 2}
+
+
+def play(
+    store: Store,
+    rates: dict[str, float],
+    name: str = "e",
+    users: int = 600,
+    versions: dict[str, int] = VERSIONS,
+    **more: Any,
+) -> None:
     rng = np.random.default_rng(0)
     slates, events = [], []
     for number in range(users):
-        variant = declared(name).split.variant(f"u{number}") or ""
+        variant = declared(name, **more).split.variant(f"u{number}") or ""
         items = [[f"i{place}", 0.0, place, 1.0, ""] for place in range(5)]
         slates.append(
             {
@@ -70,6 +80,7 @@ def play(store: Store, rates: dict[str, float], name: str = "e", users: int = 60
                 "user_id": f"u{number}",
                 "at": START + 1,
                 "placement": "home",
+                "version": versions[variant],
                 "variant": label_of(name, variant),
                 "items": orjson.dumps(items).decode(),
             }
@@ -144,6 +155,73 @@ def test_who_was_killed_between_promotion_and_end_only_ends_it(store: Store, reg
     assert not record(store, "e").is_running
 
 
+@pytest.mark.parametrize(("new", "verdict"), [(0.2, "won"), (0.02, "lost")])
+def test_a_version_that_nobody_tried_is_neither_promoted_nor_retired(
+    store: Store, registry: Registry, new: float, verdict: str
+) -> None:
+    start(store, declared(), START)
+    play(store, {"old": 0.1, "new": new})
+    registry.retire("feed", 2, "by hand")
+    another(registry, 3)
+    registry.try_out("feed", 3, "in its place")
+    found = conclude(store, "e", START + HOUR, registry, "feed")
+    assert (found.ended, found.version, found.look.verdict) == (True, None, verdict)
+    assert registry.model("feed").served == {"champion": 1, "canary": 3}
+    if verdict == "won":
+        assert "canary is version 3, and new was answered by version 2" in found.done
+
+
+def test_a_winner_that_cannot_be_promoted_any_more_ends_it_all_the_same(store: Store, registry: Registry) -> None:
+    variants = {"old": {"share": 0.5}, "new": {"share": 0.5, "treatment": {"label": "mine"}}}
+    registry.pin("feed", "mine", 2, "for a trial")
+    start(store, declared(variants=variants), START)
+    play(store, {"old": 0.1, "new": 0.2})
+    registry.retire("feed", 2, "by hand")
+    found = conclude(store, "e", START + HOUR, registry, "feed")
+    assert (found.ended, found.version) == (True, None)
+    assert "no version on trial" in found.done
+    assert registry.model("feed").holder("champion") == 1
+
+
+def test_of_two_on_trial_the_one_that_does_not_win_is_retired(store: Store, registry: Registry) -> None:
+    another(registry, 3)
+    registry.pin("feed", "other", 3, "for a trial")
+    variants = {
+        "old": {"share": 0.4},
+        "new": {"share": 0.3, "treatment": {"label": "canary"}},
+        "third": {"share": 0.3, "treatment": {"label": "other"}},
+    }
+    start(store, declared(variants=variants), START)
+    play(store, {"old": 0.1, "new": 0.1, "third": 0.3}, variants=variants, versions=VERSIONS | {"third": 3})
+    found = conclude(store, "e", START + HOUR, registry, "feed")
+    assert (found.version, found.look.winner) == (3, "third")
+    assert registry.model("feed").holder("champion") == 3
+    assert registry.model("feed").states[2] == "retired"
+
+
+def test_a_model_that_the_registry_does_not_have_ends_nothing(store: Store, registry: Registry) -> None:
+    start(store, declared(), START)
+    play(store, {"old": 0.1, "new": 0.2})
+    with pytest.raises(BadInput, match="has no fed"):
+        conclude(store, "e", START + HOUR, registry, "fed")
+    assert record(store, "e").is_running
+
+
+def test_one_that_cannot_be_concluded_does_not_keep_the_others(store: Store) -> None:
+    start(store, declared("a", end=0.5), START)
+    start(store, declared("b", start=0.5, on_win="stop", longest_hours=1), START)
+    with pytest.raises(BadInput, match="folder of models"):
+        conclude_all(store, START + 2 * HOUR)
+    assert [record(store, name).is_running for name in "ab"] == [True, False]
+
+
+def another(registry: Registry, version: int) -> None:
+    folder = registry.folder / "feed" / str(version)
+    folder.mkdir()
+    (folder / "saved_model.pb").touch()
+    registry.add("feed", version, "trained anew")
+
+
 def test_a_promotion_needs_a_registry(store: Store) -> None:
     start(store, declared(), START)
     with pytest.raises(BadInput, match="folder of models"):
@@ -184,3 +262,40 @@ def test_the_commands(store: Store, registry: Registry, tmp_path: Path, capsys: 
     assert belfry(["experiment", "list", "--store", where]) == 0
     assert "e: stopped" in capsys.readouterr().out
     assert belfry(["experiment", "list", "--store", str(tmp_path / "nowhere")]) == 2
+
+
+def test_a_watch_outlives_a_store_that_is_away(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(store, declared(on_win="stop", longest_hours=1), START)
+    asked: list[int] = []
+
+    def away_at_first(*arguments: Any) -> Any:
+        asked.append(1)
+        if len(asked) == 1:
+            raise StoreAway("The store is away.")
+        return conclude_all(*arguments)
+
+    monkeypatch.setattr("pipelines.experiments.conclude_all", away_at_first)
+    watching = ["experiment", "look", "--store", str(tmp_path / "store"), "--watch", "0.01"]
+    assert belfry(watching) == 0
+    assert "e: undecided" in capsys.readouterr().out
+    assert not record(store, "e").is_running
+
+
+def test_a_watch_of_one_that_somebody_ends_is_over(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(store, declared(on_win="stop", longest_hours=1e9), START)
+    monkeypatch.setattr("time.sleep", lambda seconds: stop(store, "e", START + 1, "by hand"))
+    watching = ["experiment", "look", "e", "--store", str(tmp_path / "store"), "--watch", "60"]
+    assert belfry(watching) == 0
+    assert "no experiment runs" in capsys.readouterr().out
+
+
+def test_who_stops_a_trial_is_told_what_is_still_served(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(store, declared(), START)
+    assert belfry(["experiment", "stop", "e", "--store", str(tmp_path / "store")]) == 0
+    assert "canary is still served" in capsys.readouterr().out
