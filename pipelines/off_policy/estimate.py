@@ -132,6 +132,7 @@ def _predictions(
     names, shown_at = np.unique(np.array(shown, object).astype(str), return_inverse=True)
     number = {name: row for row, name in enumerate(names.tolist())}
     own_at = np.array([number.get(each, -1) for each in own])
+    fills = np.array([each != "" for each in own])
     fold = cluster % 2
     for held in (0, 1):
         rest, here = fold != held, fold == held
@@ -145,7 +146,8 @@ def _predictions(
         prior = _PRIOR * max(overall, 1e-9)
         factor = np.append((clicks + prior) / (likely + prior), 1.0)  # the last is for what was never shown
         predicted[here] = np.minimum(rate[place[here]] * factor[shown_at[here]], 1.0)
-        expected[here] = np.minimum(rate[place[here]] * factor[own_at[here]], 1.0)
+        # A place that is left empty earns nothing.
+        expected[here] = np.minimum(rate[place[here]] * factor[own_at[here]], 1.0) * fills[here]
     return predicted, expected
 
 

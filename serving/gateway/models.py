@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -86,5 +85,5 @@ class Models:
 
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    # Who is cancelled while waiting here is to know of it: to await the task would hide whose cancellation it is.
+    await asyncio.wait([task])

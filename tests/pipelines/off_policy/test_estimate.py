@@ -72,6 +72,18 @@ def test_a_policy_as_it_was_earns_what_it_earned() -> None:
     assert found.candidate.warnings == ()
 
 
+def test_a_place_that_is_left_empty_earns_nothing() -> None:
+    slates, chosen, _ = logged(0, share=1.0)
+    nothing = weigh(slates, [[] for _ in slates])
+    assert nothing.candidate.doubly_robust is not None
+    assert nothing.candidate.doubly_robust.value == 0.0
+    assert nothing.lead.value == pytest.approx(-nothing.logged.value)
+    whole, half = (weigh(slates, each).candidate.doubly_robust for each in (chosen, [each[:2] for each in chosen]))
+    assert whole is not None
+    assert half is not None
+    assert half.value < whole.value - 0.1 * whole.value
+
+
 def test_items_that_could_not_be_shown_are_warned_of() -> None:
     slates, _, _ = logged(0, share=0.3)
     found = weigh(slates, [["never", "shown"] for _ in slates])
