@@ -11,6 +11,7 @@ from serving.experiments.declaration import BadExperiment, Experiment
 from serving.experiments.looking import Look, look
 from serving.experiments.records import Record, change, record, records, stop
 
+_OWN = 0.95  # of a variant's slates, that a version must have answered: a label moves a little later than one says
 _SHIFT = 0.01  # of a share, below which Thompson sampling leaves it
 
 
@@ -107,8 +108,9 @@ def _settle(experiment: Experiment, seen: Look, registry: Registry | None, model
             return None, done
     tried = [name for name, each in experiment.treated.items() if each.treatment.label == "canary" and name != winner]
     canary = registry.model(model).holder("canary")
+    answered = seen.versions.get(tried[0]) if tried else None
     # One that never answered did not win either; one that came later was not on trial.
-    if tried and canary is not None and canary in (seen.versions.get(tried[0]) or [canary]):
+    if tried and canary is not None and (not answered or str(canary) in answered):
         registry.retire(model, canary, why)
         return version or canary, f"{done} Version {canary} was retired.".strip()
     return version, done
@@ -122,9 +124,10 @@ def _promote(
     version = found.served.get(label or "")
     if label is None or version is None or found.states.get(version) not in ("candidate", "canary"):
         return None, "Nothing was promoted: the winner is no version on trial."
-    answered = seen.versions.get(winner, [])
-    if experiment.method != "interleaving" and answered != [version]:
-        told = ", ".join(map(str, answered)) or "none"
+    answered = seen.versions.get(winner, {})
+    own, slates = answered.get(str(version), 0), sum(answered.values())
+    if experiment.method != "interleaving" and own <= _OWN * slates:
+        told = ", ".join(answered) or "none"
         return None, f"Nothing was promoted: {label} is version {version}, and {winner} was answered by version {told}."
     registry.promote(model, version, why)
     return version, f"Version {version} was promoted."

@@ -58,13 +58,13 @@ class Arm:
     that prefer the first.
 
     Args:
-        versions: Of the model, that answered the variant; not those that stood in for its own.
+        versions: Slates by the version of the model that answered; without those for which another stood in.
     """
 
     users: list[str]
     counts: dict[str, np.ndarray]
     before: dict[str, np.ndarray]
-    versions: frozenset[int] = frozenset()
+    versions: dict[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.users)
@@ -108,7 +108,7 @@ def read_exposures(
         StoreAway: The database cannot be reached.
     """
     tallies: dict[str, _Tally] = {}
-    versions: dict[str, set[int]] = {variant: set() for variant in variants}
+    versions: dict[str, Counter[int]] = {variant: Counter() for variant in variants}
     clicks = read_clicks(store, start - before, end)
     for row in read_slates(store, start, end):
         variant = variant_in(row.variant, experiment)
@@ -116,7 +116,7 @@ def read_exposures(
             counts = tallies.setdefault(row.user_id, _Tally()).counts.setdefault(variant, Counter())
             _count(counts, row, clicks.get(row.request_id, {}))
             if row.fallback is None and row.version is not None:
-                versions.setdefault(variant, set()).add(row.version)
+                versions.setdefault(variant, Counter())[row.version] += 1
     if before and tallies:
         for row in read_slates(store, start - before, start):
             if row.user_id in tallies:
@@ -130,7 +130,7 @@ def read_exposures(
             list(there),
             {name: np.array([each.counts[variant][name] for each in there.values()], np.float64) for name in COUNTS},
             {name: np.array([each.before[name] for each in there.values()], np.float64) for name in COUNTS},
-            frozenset(versions[variant]),
+            dict(versions[variant]),
         )
     return Exposures(arms, len(tallies) - len(chosen), named)
 

@@ -45,7 +45,7 @@ class Look:
         sample_ratio: Evidence against the planned shares; above 1,000 the experiment is broken.
         shares: Of the next users, for Thompson sampling.
         winner: The variant that won.
-        versions: Of the model, by the variant that they answered; not those that stood in for a variant's own.
+        versions: Slates by variant and the version of the model that answered; see `Arm.versions`.
         why: One sentence.
     """
 
@@ -60,7 +60,7 @@ class Look:
     sample_ratio: float
     shares: dict[str, float] | None = None
     winner: str | None = None
-    versions: dict[str, list[int]] = field(default_factory=dict)
+    versions: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -82,7 +82,7 @@ def look(store: Store, record: Record, now: int) -> Look:
     until = min(now, record.stopped_at or now)
     moving = experiment.method == "thompson"
     found = read_exposures(store, experiment.name, variants, record.started_at, until, before, moving=moving)
-    over = now - record.started_at >= experiment.longest_hours * _HOUR
+    over = until - record.started_at >= experiment.longest_hours * _HOUR
     seen = judge(experiment, found, now, over=over)
     add_look(store, experiment.name, now, seen.as_json())
     return seen
@@ -102,7 +102,10 @@ def judge(experiment: Experiment, found: Exposures, at: int, *, over: bool = Fal
 
 def _judge(experiment: Experiment, found: Exposures, at: int) -> Look:
     seen = _seen(experiment, found, at)
-    return replace(seen, versions={name: sorted(arm.versions) for name, arm in found.arms.items()})
+    versions = {
+        name: {str(each): arm.versions[each] for each in sorted(arm.versions)} for name, arm in found.arms.items()
+    }
+    return replace(seen, versions=versions)
 
 
 def _seen(experiment: Experiment, found: Exposures, at: int) -> Look:

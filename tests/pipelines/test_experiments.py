@@ -171,6 +171,16 @@ def test_a_version_that_nobody_tried_is_neither_promoted_nor_retired(
         assert "canary is version 3, and new was answered by version 2" in found.done
 
 
+def test_a_label_that_moved_a_little_late_is_no_hindrance(store: Store, registry: Registry) -> None:
+    start(store, declared(), START)
+    play(store, {"old": 0.1, "new": 0.2})
+    with store.writing() as connection:
+        late = [each for each in ("e3", "e5", "e11") if declared().split.variant(f"u{each[1:]}") == "new"]
+        assert late
+        connection.execute(SLATES.update().where(SLATES.c.request_id.in_(late)).values(version=1))
+    assert conclude(store, "e", START + HOUR, registry, "feed").version == 2
+
+
 def test_a_winner_that_cannot_be_promoted_any_more_ends_it_all_the_same(store: Store, registry: Registry) -> None:
     variants = {"old": {"share": 0.5}, "new": {"share": 0.5, "treatment": {"label": "mine"}}}
     registry.pin("feed", "mine", 2, "for a trial")

@@ -15,7 +15,7 @@ from serving.events.tables import EVENTS, SLATES
 from serving.experiments.declaration import Experiment
 from serving.experiments.exposures import INTERLEAVED, label_of, read_exposures, variant_in
 from serving.experiments.looking import Look, look
-from serving.experiments.records import looks, record, start
+from serving.experiments.records import looks, record, start, stop
 from serving.experiments.sequential import difference
 from serving.experiments.values import ratio_values
 
@@ -23,8 +23,8 @@ START, HOUR, SHOWN = 10**12, 3_600 * 10**6, 5
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store") as opened:
+def store(where: Path | str) -> Iterator[Store]:
+    with Store(where) as opened:
         yield opened
 
 
@@ -229,7 +229,7 @@ def test_a_look_says_which_versions_answered(store: Store) -> None:
         slate.setdefault("version", None)
     traffic.write()
     start(store, declared(), START)
-    assert look(store, record(store, "e"), START + HOUR).versions == {"old": [1], "new": [7, 8]}
+    assert look(store, record(store, "e"), START + HOUR).versions == {"old": {"1": 1}, "new": {"7": 1, "8": 1}}
 
 
 def test_of_several_treatments_each_test_is_tightest_with_the_users_it_has(store: Store) -> None:
@@ -280,3 +280,9 @@ def test_a_guardrail_ends_thompson_sampling_too(store: Store) -> None:
     traffic.write()
     start(store, experiment, START)
     assert look(store, record(store, "e"), START + HOUR).verdict == "guardrail"
+
+
+def test_time_goes_on_for_nothing_that_is_over(store: Store) -> None:
+    start(store, declared(longest_hours=2), START)
+    stop(store, "e", START + HOUR, "by hand")
+    assert look(store, record(store, "e"), START + 3 * HOUR).verdict == "running"
