@@ -73,7 +73,7 @@ def run_gateway(
         with contextlib.ExitStack() as opened:
             server = None
             if folder is not None:
-                server = _model_server(folder, str(model), rest_port, grpc_port, stop)
+                server = _model_server(folder, str(model), settings.label, rest_port, grpc_port, stop)
                 opened.callback(server.stop)
             if stop.is_set():
                 return
@@ -95,7 +95,9 @@ def run_gateway(
             signal.signal(number, handler)
 
 
-def _model_server(folder: Path, name: str, rest_port: int | None, grpc_port: int | None, stop: threading.Event) -> Any:
+def _model_server(
+    folder: Path, name: str, label: str, rest_port: int | None, grpc_port: int | None, stop: threading.Event
+) -> Any:
     from serving.model_server import ModelServer, OptionError, Options, ServingError
     from serving.model_server.model_config import read_model_configs
     from serving.model_server.process import import_tensorflow
@@ -109,8 +111,11 @@ def _model_server(folder: Path, name: str, rest_port: int | None, grpc_port: int
     if config.is_file():
         models = {"model_config_file": config, "model_config_poll_wait_seconds": 1}
         models["allow_version_labels_for_unavailable_models"] = True
-        if all(each.name != name for each in read_model_configs(config)):
-            raise ValueError(f"The registry in {folder.parent} has no champion of {name}: belfry registry promote.")
+        # Without it fallbacks would answer for ever: a canary alone is nobody's answer.
+        if not any(each.name == name and (label or CHAMPION) in each.labels for each in read_model_configs(config)):
+            raise ValueError(
+                f"The registry in {folder.parent} has no {label or CHAMPION} of {name}: belfry registry promote."
+            )
     try:
         server = ModelServer(Options(**models, rest_port=rest_port, grpc_port=grpc_port))
         server.start(cancelled=stop.is_set)

@@ -98,6 +98,8 @@ def test_the_registry_says_which_version_answers(
     registry.add("feed", 1, "first")
     arguments = ("--models", str(models), "--store", str(tmp_path / "store"))
     assert "no champion of feed" in refused(*arguments)
+    registry.try_out("feed", 1, "a canary alone")
+    assert "no champion of feed" in refused(*arguments)
     registry.promote("feed", 1, "first")
 
     def answering() -> int:
