@@ -57,7 +57,10 @@ def champion_version(models: Path, name: str) -> int:
     if not model.states:
         registry.add(name, there[-1], "the newest version when retraining began")
     registry.promote(name, there[-1], "it was served before there was a registry")
-    say(f"the registry did not know {name}: its newest version {there[-1]} is the champion")
+    say(
+        f"the registry did not know {name}: its newest version {there[-1]} is the champion. A server that was started "
+        "before serves what is exported next at once: start it again, so that it follows the registry"
+    )
     return there[-1]
 
 
