@@ -17,6 +17,7 @@ from serving.client import AsyncClient
 from serving.events import EventLog, SlateLog, Store, StoreAway, StoreBusy
 from serving.events.items import changed_items, put_items, remove_item, trending
 from serving.events.keys import KeyRing, list_keys
+from serving.experiments.declaration import BadExperiment
 from serving.experiments.records import records
 from serving.gateway.assignments import Assignments
 from serving.gateway.caches import LocalCache, RedisCache, UserCache
@@ -181,9 +182,7 @@ class Gateway:
             if before and found["erasures"] != before["erasures"]:
                 await self.erasures.forget_all()
             if found["experiments"] != before.get("experiments", 0):
-                running = await self.in_thread(records, self.store, running=True)
-                self.assignments = Assignments([each.experiment for each in running], self.settings)
-                await self.models.want(self.assignments.labels)
+                await self._take_up_experiments()
             else:
                 await self.models.settle()
             self._counters = found
@@ -211,6 +210,16 @@ class Gateway:
             async with asyncio.timeout(_VISIT_SECONDS):
                 while self.models.of(label) is self.models.default:
                     await asyncio.sleep(0.05)
+
+    async def _take_up_experiments(self) -> None:
+        try:
+            running = await self.in_thread(records, self.store, running=True)
+            self.assignments = Assignments([each.experiment for each in running], self.settings)
+        except BadExperiment as error:
+            # Such as one that a newer gateway has started. Items and keys are not to wait for this one's update.
+            _log.warning("Experiments stay as they were, since one cannot be read: %s", error)
+        else:
+            await self.models.want(self.assignments.labels)
 
     async def _find_trend(self) -> None:
         since = self.now() - int(self.settings.trending_hours * 3_600_000_000)

@@ -13,8 +13,9 @@ import pytest
 import sqlalchemy as sa
 
 from serving.events import Store
+from serving.events.items import put_items
 from serving.events.keys import create_key
-from serving.events.tables import SLATES
+from serving.events.tables import EXPERIMENTS, SLATES
 from serving.experiments.declaration import Experiment
 from serving.model_server import ModelServer, Options
 
@@ -178,6 +179,23 @@ def test_an_experiment_by_the_api(run: Run) -> None:
     assert [each["users"] for each in shown["looks"]] == [seen["users"]]
     ended = served.http.post("/v1/experiments/e/stop", json={"why": "enough"}).json()
     assert (ended["state"], ended["why"]) == ("stopped", "enough")
+
+
+def test_an_experiment_of_a_newer_gateway_keeps_nobody_from_the_catalogue(
+    run: Run, where: Path | str, eventually: Callable[..., None]
+) -> None:
+    served = run()
+    with Store(where) as store:
+        newer = json.dumps(declared() | {"unheard_of": True})
+        row = {"name": "e", "declaration": newer, "state": "running", "started_at": 1}
+        with store.writing() as connection:
+            connection.execute(EXPERIMENTS.insert(), row)
+            store.count(connection, "experiments")
+        before = served.http.get("/readyz").json()["items"]
+        put_items(store, [{"item_id": "later", "title": "t", "language": "en", "category": "sport"}], 1)
+        eventually(lambda: served.http.get("/readyz").json()["items"] == before + 1)
+    assert served.feed("u1")["variant"] == "default"
+    run()
 
 
 def test_experiments_need_their_scope(run: Run, where: Path | str, eventually: Callable[..., None]) -> None:
