@@ -127,7 +127,7 @@ class Operator:
         fired = evaluate(self._store, self._rules, seen, now)
         night.fired = [each._asdict() for each in fired]
         wanted = [each for each in fired if each.action == "retrain" and each.state == "raised"]
-        if wanted and not self._trying:
+        if wanted and not self.is_trying:
             say(f"  {wanted[0].rule}: {wanted[0].reason}")
             night.retrained = self._retrain(wanted[0].reason, now, night)
         night.champion = self.registry.model(self._name).holder("champion")
@@ -143,7 +143,8 @@ class Operator:
         return version
 
     @property
-    def _trying(self) -> bool:
+    def is_trying(self) -> bool:
+        """Whether a version is on trial: there is one canary."""
         return any(each.experiment.name != HOLDOUT for each in records(self._store, running=True))
 
     def _retrain(self, why: str, now: int, night: Night) -> dict[str, Any]:

@@ -53,7 +53,8 @@ class Plan:
         canary: Share of the others that a candidate is tried on.
         trial_days: An experiment's longest time.
         explore: Share of the answers in which one place is left to chance.
-        spoilt_on: The day on which a version that learned nothing is put past the gate; None for never.
+        spoilt_on: The day on which a version that learned nothing is put past the gate, or the first after it on which
+            no other is on trial; None for never.
         seed: From 0.
     """
 
@@ -80,6 +81,8 @@ def simulate(out: Path, recipe: Recipe, plan: Plan, rules: Rules = RULES) -> dic
     """
     if out.exists() and any(out.iterdir()):
         raise BadInput(f"{out} is not empty: give a new folder.")
+    if plan.spoilt_on is not None and plan.spoilt_on >= plan.days:
+        raise BadInput(f"there is no day {plan.spoilt_on} to try a bad version on: days are from 0 to {plan.days - 1}.")
     world = World.of(plan.days, plan.warm_up, plan.size, plan.drift, plan.seed)
     out.mkdir(parents=True, exist_ok=True)
     begun, clock = time.monotonic(), SimulatedClock(world.live_from)
@@ -103,7 +106,8 @@ def simulate(out: Path, recipe: Recipe, plan: Plan, rules: Rules = RULES) -> dic
             traffic = Traffic(world, gateway.url, clock)
             for day in range(plan.days):
                 begin = world.live_from + day * DAY
-                if day == plan.spoilt_on:
+                wanted = plan.spoilt_on is not None and spoilt is None and day >= plan.spoilt_on
+                if wanted and not operator.is_trying:
                     spoilt = operator.try_spoilt(begin, out / "work")
                     say(f"day {day}: version {spoilt} learned nothing, and is on trial")
                 _follow(gateway, store, operator.registry)
@@ -114,6 +118,8 @@ def simulate(out: Path, recipe: Recipe, plan: Plan, rules: Rules = RULES) -> dic
                 rate = played.clicks.sum() / max(1, played.shown.sum())
                 say(f"day {day}: {len(played.user):,} visits, {rate:.2%} of what was shown was clicked")
                 nights.append(operator.after(day, begin))
+        if plan.spoilt_on is not None and spoilt is None:
+            say(f"no bad version was tried: from day {plan.spoilt_on} on there was always another on trial")
         result = {
             "plan": asdict(plan),
             "live_from": datetime.fromtimestamp(world.live_from, UTC).isoformat(),
@@ -182,8 +188,12 @@ def _follow(gateway: GatewayServer, store: Store, registry: Registry) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while True:
         known, models = gateway.gateway.assignments, gateway.gateway.models
-        asked = {label: models.of(label).version for label in {"champion", *known.labels} & served.keys()}
-        settled = all(version is not None and version.number == served[label] for label, version in asked.items())
+        asked = {label: models.of(label) for label in {"champion", *known.labels} & served.keys()}
+        # For a label that is not there yet the default stands in, whose version may be the same.
+        settled = all(
+            model.label == label and model.version is not None and model.version.number == served[label]
+            for label, model in asked.items()
+        )
         if settled and {each.name for each in known.running} == running:
             return
         if time.monotonic() > deadline:
