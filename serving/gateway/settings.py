@@ -18,7 +18,11 @@ class Settings(BaseSettings):
     store_url: SecretStr = Field(description="a folder for SQLite, or postgresql://user:password@host/name")
     model_server: str = Field("", description="grpc://host:port or http://host:port; empty for one in this process")
     model: str = Field(description="the model's name")
-    label: str = Field("", description="of the model's version that answers, such as champion; empty for the newest")
+    label: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$",
+        description="of the model's version that answers, such as champion; empty for the newest",
+    )
     variant: str = Field("default", description="in answers and slates, of who is in no experiment")
     # Several gateways need it: without, one's event counts in another's feed only after `state_seconds`.
     redis_url: SecretStr | None = Field(None, description="keep users' caches in Redis")

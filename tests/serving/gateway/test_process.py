@@ -182,6 +182,7 @@ def test_what_cannot_start_says_why(tmp_path: Path, export_toy: Callable[[bool],
     assert "has no model" in refused(*store, "--models", str(tmp_path))
     away = ("--model-server", "http://127.0.0.1:1", "--model", "feed")
     assert "belfry keys create" in refused(*store, *away, "--bind", "0.0.0.0")
+    assert "label: " in refused(*store, *away, "--label", "the champion")
     assert "grpc://host:port" in refused(*store, "--model-server", "127.0.0.1:1", "--model", "feed")
     assert "cannot be used" in refused("--store", "postgresql://x:secret@127.0.0.1:1/y", *away)
     assert "secret" not in refused("--store", "postgresql://x:secret@127.0.0.1:1/y", *away)
