@@ -9,6 +9,7 @@ from then; every fifth comes with an event of what was shown before, so that cac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +30,24 @@ _CATEGORIES, _LANGUAGES = 20, ["de", "en", "es", "fr"]
 def run() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _in_process("fill", str(folder / "store"))
+        in_process("fill", str(folder / "store"))
         for stages in (1, 2):
             models = folder / f"stages{stages}"
-            _in_process("write", str(models / "feed" / "1"), str(stages))
+            in_process("write", str(models / "feed" / "1"), str(stages))
             print(
                 f"{stages} stage{'s' if stages > 1 else ''}, {_ITEMS:,} items x {_WIDTH}, {_USERS:,} users", flush=True
             )
             _measure(models, folder / "store", folder / f"log{stages}")
 
 
-def _in_process(*arguments: str) -> None:
+def in_process(*arguments: str) -> None:
     # TensorFlow stays in a process that ends before anything is measured.
     subprocess.run([sys.executable, "-m", "benchmarks.gateway", *arguments], check=True)
 
 
-def _measure(models: Path, store: Path, log: Path) -> None:
+@contextlib.contextmanager
+def served(models: Path, store: Path, log: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`belfry serve` in a process of its own until the block ends, and its URL."""
     command = [sys.executable, "-c", "from pipelines.cli import main; main()", "serve", "--models", str(models)]
     command += ["--store", str(store), "--port", "0", "--rest-port", "-1", "--grpc-port", "0", "--json"]
     with log.open("wb") as errors:
@@ -56,7 +60,14 @@ def _measure(models: Path, store: Path, log: Path) -> None:
             if not line:
                 raise RuntimeError(log.read_text()[-2000:])
             text += line
-        url = json.loads(text)["url"]
+        yield server, json.loads(text)["url"]
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+
+
+def _measure(models: Path, store: Path, log: Path) -> None:
+    with served(models, store, log) as (server, url):
         for rate in (_RATE // 2, _RATE):
             before = _cpu(server.pid)
             loaded = subprocess.run(
@@ -71,9 +82,6 @@ def _measure(models: Path, store: Path, log: Path) -> None:
                 f"{found['events']:,} events; {spent:.2f} ms of the processor each, {_resident(server.pid):.0f} MiB",
                 flush=True,
             )
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(60)
 
 
 def _cpu(pid: int) -> float:

@@ -229,7 +229,8 @@ def estimate_lines(found: Estimate) -> list[str]:
         f"{found.slates:,} answers left to chance in part, {found.records:,} places; wanted items by shown items",
         f"  {'what was shown':20} {told(found.logged)}",
         *(f"  {name:20} {told(value)}" for name, value in names.items()),
-        f"  {'lead':20} {told(found.lead)}",
+        # Of a candidate that the answers say little of, a lead would pass for a result.
+        f"  {'lead':20} {'not told: see the warning' if found.candidate.warnings else told(found.lead)}",
         f"the candidate would have shown the same at {found.agreed:.0%} of the places; its records say as much as "
         f"{found.candidate.effective:,.0f}",
         *(f"warning: {each}" for each in found.candidate.warnings),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
 
 from serving.events import StoreAway
 from serving.experiments.declaration import Treatment
@@ -19,19 +18,12 @@ from serving.gateway.explore import coins, draw, explored
 from serving.gateway.feeds import Ask, Feed, Known, Shown, StaleFeeds
 from serving.gateway.metrics import Metrics
 from serving.gateway.model import Model, Query
+from serving.gateway.models import Models
 from serving.gateway.ranking import Ordered, Ranking
 from serving.gateway.settings import Settings
 from serving.gateway.users import Users
 
 _log = logging.getLogger(__name__)
-
-
-class Models(Protocol):
-    """The model by label; see `serving.gateway.models`."""
-
-    default: Model
-
-    def of(self, label: str | None) -> Model: ...
 
 
 class Recommender:

@@ -89,7 +89,9 @@ def test_items_that_could_not_be_shown_are_warned_of() -> None:
     found = weigh(slates, [["never", "shown"] for _ in slates])
     assert found.agreed == 0.0
     assert found.candidate.warnings
-    assert any("warning" in line for line in estimate_lines(found))
+    lines = estimate_lines(found)
+    assert any(line.startswith("warning") for line in lines)
+    assert "not told" in next(line for line in lines if line.startswith("  lead"))
 
 
 def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
