@@ -25,7 +25,7 @@ demo: $(READY)  ## newsroom -> train -> evaluate -> export -> serve -> one feed
 	$(BIN)/belfry demo
 
 test: $(READY)  ## the whole test suite
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## format, lint, types, import walls
 	$(BIN)/ruff format --check .
