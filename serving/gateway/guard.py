@@ -41,7 +41,7 @@ def route_of(method: str, path: str) -> Route:
     """The route of a request; what is not known needs a key all the same."""
     if path in _OPEN:
         return Route(path, None)
-    if path == "/" or path.startswith("/console/"):
+    if method in ("GET", "HEAD") and (path == "/" or path.startswith("/console/")):
         return Route("console", None)  # pages without anything in them: that comes by the routes below
     if path == "/v1/recommendations":
         return Route(path, "recommend")

@@ -217,6 +217,9 @@ def test_an_item_without_a_date_is_as_old_as_its_put() -> None:
 def test_every_path_needs_a_scope_but_the_service_ones() -> None:
     for path in ("/", "/v1", "/v1/items", "/v1/items/similar", "/v1/users/", "/v1/anything", "/docs"):
         assert route_of("POST", path).scope is not None
+    for path in ("/", "/console/feed.js"):
+        assert route_of("GET", path).scope is None, "pages without anything in them"
+        assert route_of("POST", path).scope is not None
     assert route_of("GET", "/v1/items/a/similar").scope == "recommend"
     assert route_of("PUT", "/v1/items/a/similar").scope == "items"
     assert route_of("DELETE", "/v1/users/karl").name == "/v1/users/{user_id}"
