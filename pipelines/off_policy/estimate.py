@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from pipelines.errors import BadInput
-from pipelines.off_policy.logged import Slate, explored_slates, states_then
+from pipelines.off_policy.logged import Slate, explored_slates
 from pipelines.progress import track
 from pipelines.served import as_batch, padded
 from serving.events import Store
 from serving.events.items import ItemFacts, changed_items
-from serving.events.users import UserState
+from serving.events.users import UserState, read_states_before
 from serving.experiments.off_policy import OffPolicy, Value, off_policy
 from serving.gateway.diversify import diversify
 
@@ -87,9 +87,10 @@ def estimate(
         raise BadInput(
             "no answer of that time was left to chance: serve with BELFRY_EXPLORE above 0, or `explore` in a variant."
         )
-    states = states_then(store, slates, history=history, seen=seen, positive_rating=positive_rating)
+    asked = [(slate.user_id, slate.at) for slate in slates]
+    then = read_states_before(store, asked, history=history, seen=seen, positive_rating=positive_rating)
     items = {item.item_id: item for item in changed_items(store, 0)}
-    chosen = list(_answers(_asked(version), slates, states, items, category_share))
+    chosen = list(_answers(_asked(version), slates, list(then), items, category_share))
     return weigh(slates, chosen)
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
-from pipelines.off_policy.logged import explored_slates, states_then
+from pipelines.off_policy.logged import explored_slates
 from serving.events import Store
 from serving.events.tables import EVENTS, SLATES
+from serving.events.users import read_states_before
 
 
 def slate(number: int, **more: Any) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def test_a_state_is_of_what_came_before(store: Store) -> None:
         connection.execute(SLATES.insert(), [slate(2, at=2_000_000), slate(5)])
         connection.execute(EVENTS.insert(), events)
     slates = explored_slates(store, 0, 10_000_000, most=10)
-    first, second = states_then(store, slates, history=10, seen=10)
+    asked = [(each.user_id, each.at) for each in slates]
+    first, second = read_states_before(store, asked, history=10, seen=10)
     assert (first.item_ids, first.seen, first.device) == (["a"], ["a"], "mobile")
     assert (second.item_ids, second.seen) == (["a", "b"], ["c", "b", "a"])
