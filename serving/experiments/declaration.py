@@ -16,7 +16,8 @@ Metric = Literal["ctr", "clicks", "dwell"]
 Guardrail = Literal["fallback_rate", "latency_ms", "ctr", "clicks", "dwell"]
 # Where more of it is worse.
 COSTS = ("fallback_rate", "latency_ms")
-_STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+# Strict: neither `true` nor "0.5" is a number.
+_STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class BadExperiment(ValueError):

@@ -18,8 +18,8 @@ from pydantic import (
 from serving.gateway.pictures import MOST_BYTES, picture
 
 
-def _no_truth(value: Any) -> Any:
-    if isinstance(value, bool):
+def _only_number(value: Any) -> Any:
+    if isinstance(value, bool | str):
         raise ValueError("it must be a number")
     return value
 
@@ -49,8 +49,8 @@ Picture = Annotated[
         }
     ),
 ]
-# `true` is no number, though Python counts it as one. After the bounds, or the document loses them.
-NUMBER = BeforeValidator(_no_truth)
+# Neither `true` nor "5" is a number, though pydantic counts them as such. After the bounds, or the document loses them.
+NUMBER = BeforeValidator(_only_number)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BASE = ConfigDict(extra="forbid", allow_inf_nan=False)
 
