@@ -28,7 +28,7 @@ STEPS: dict[str, Any] = {
 
 
 def run() -> None:
-    from pipelines.ablate import compare, table_lines
+    from pipelines.ablation import compare, table_lines
     from pipelines.data.dataset import Dataset
     from pipelines.data.sources.mind import import_mind
     from pipelines.data.sources.newsroom import import_newsroom

@@ -29,7 +29,7 @@ _LOG_ODDS = {OWN: 2.5, PARTNER: -1.5}
 
 
 def run() -> None:
-    from pipelines.adapt import adapt, table_lines
+    from pipelines.adaptation import adapt, table_lines
     from pipelines.data.dataset import Dataset
     from pipelines.data.sources.mind import import_mind
     from pipelines.recipe import Recipe

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipelines.quantise.convert import to_litert
-from pipelines.quantise.freeze import freeze
-from pipelines.quantise.index import Index, float_rows, int8_rows, write_items
+from pipelines.quantisation.convert import to_litert
+from pipelines.quantisation.freeze import freeze
+from pipelines.quantisation.index import Index, float_rows, int8_rows, write_items
 from towers.recommender import Recommender
 
 

@@ -68,7 +68,7 @@ def _judge(folder: Path, classes: dict[str, int]) -> str:
     from pipelines.prepare import prepare_for
     from pipelines.rankers import Queries
     from pipelines.run import Run
-    from pipelines.train import train
+    from pipelines.training import train
 
     import_table(folder / "events.csv", folder / "data", items=folder / "items.csv", name="photographs")
     dataset = Dataset.open(folder / "data")

@@ -62,7 +62,7 @@ def _one(folder: Path, name: str, recipe: str) -> None:
 
 def one(runtime: str, version: Path, out: Path) -> dict[str, float]:
     """Median milliseconds of a call of each part."""
-    from pipelines.quantise.runners import litert, milliseconds, onnx
+    from pipelines.quantisation.runners import litert, milliseconds, onnx
 
     runners: dict[str, Any] = {}
     shapes = json.loads((out / "shapes.json").read_text()) if (out / "shapes.json").exists() else None
@@ -80,7 +80,7 @@ def one(runtime: str, version: Path, out: Path) -> dict[str, float]:
 
 
 def _tensorflow(version: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    from pipelines.quantise.runners import tensorflow
+    from pipelines.quantisation.runners import tensorflow
     from towers.runtime import limit_threads, tf
 
     limit_threads(1)

@@ -261,11 +261,11 @@ def write(folder: Path) -> None:
 
     from pipelines.data.dataset import Dataset, new_dataset, write_info
     from pipelines.data.sources.newsroom import import_newsroom
-    from pipelines.export import export
     from pipelines.fill_store import fill_store
     from pipelines.recipe import Recipe
     from pipelines.run import Run
-    from pipelines.train import train
+    from pipelines.saved_model import export
+    from pipelines.training import train
 
     import_newsroom("small", folder / "newsroom", seed=17, name="newsroom")
     whole = Dataset.open(folder / "newsroom")

@@ -13,7 +13,7 @@ from typing import Any
 
 def run() -> int:
     from pipelines.recipe import Recipe
-    from pipelines.simulate.simulate import Plan, simulate
+    from pipelines.simulation.simulate import Plan, simulate
     from recipes import shipped
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -213,7 +213,7 @@ def _labels(data: Any) -> int:
 
 
 def _trained(case: Case, data: Any, folder: Path, added: Any = None) -> Any:
-    from pipelines.train import train_prepared
+    from pipelines.training import train_prepared
 
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         return train_prepared(case.recipe, data, folder, added=added)

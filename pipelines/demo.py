@@ -16,14 +16,14 @@ from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
 from pipelines.data.histories import Interactions
 from pipelines.data.sources.newsroom import import_newsroom
-from pipelines.evaluate import evaluate, table_lines
-from pipelines.export import export
+from pipelines.evaluation import evaluate, table_lines
 from pipelines.prepare import prepare
 from pipelines.progress import say
 from pipelines.recipe import Recipe
 from pipelines.run import EVALUATION, Run
+from pipelines.saved_model import export
 from pipelines.served import Served, model_server, one_row
-from pipelines.train import train
+from pipelines.training import train
 from recipes import shipped
 
 _SHOWN = 10

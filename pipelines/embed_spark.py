@@ -21,7 +21,7 @@ from pipelines.data import schema
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset, DatasetInfo
 from pipelines.data.spark import spark_session
-from pipelines.embed import embedding_schema
+from pipelines.embeddings import embedding_schema
 from pipelines.errors import BadInput
 from pipelines.model_ranker import item_embeddings
 from pipelines.presets import fingerprint_of
@@ -33,7 +33,7 @@ _FOUND = "item_id string, embedding array<float>"
 
 
 def embed_on_spark(run: Run, out: Path, dataset: Dataset | None = None, *, master: str) -> int:
-    """The same file as `pipelines.embed.embed` writes, by the workers of `master`; returns the number of items.
+    """The same file as `pipelines.embeddings.embed` writes, by the workers of `master`; returns the number of items.
 
     All embeddings pass through the driver's memory, 4 D bytes an item.
 

@@ -21,7 +21,7 @@ from pipelines.progress import say
 from pipelines.ranking import resolve_ranking
 from pipelines.recipe import Recipe
 from pipelines.run import RECIPE, origin_of
-from pipelines.train import train_prepared
+from pipelines.training import train_prepared
 from pipelines.unfinished import unfinished
 
 REPORT = "folds.json"
@@ -54,7 +54,7 @@ def cross_validate(
     between recipes (Bengio and Grandvalet 2004).
 
     Raises:
-        BadInput: A fold has nothing to be judged on, or as for `pipelines.train.train`.
+        BadInput: A fold has nothing to be judged on, or as for `pipelines.training.train`.
     """
     check_folder(out, replaces=FILES)
     recipes = [_of_fold(recipe, by, folds, fold) for fold in range(folds)]

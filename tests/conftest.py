@@ -22,7 +22,7 @@ WORDS = [*(word for topic in TOPICS.values() for word in topic), "a", "an", "the
 # Files that take a minute or more come first: at the end, one worker would be left alone with them. By itself xdist
 # begins with the files of most tests (--no-loadscope-reorder).
 LONG = (
-    *("test_public_data", "test_demo", "test_resume", "test_steps", "test_quantise", "test_export", "test_simulate"),
+    *("test_public_data", "test_demo", "test_resume", "test_steps", "test_quantise", "test_saved_model", "test_simulate"),
     *("test_tune", "test_distributed", "test_self_training", "test_warm_start", "test_faults"),
 )
 
@@ -196,7 +196,7 @@ def run_folder(
     """A trained run on `dataset_folder`."""
     from pipelines.data.dataset import Dataset
     from pipelines.recipe import Recipe
-    from pipelines.train import train
+    from pipelines.training import train
 
     out = tmp_path_factory.mktemp("runs") / "small"
     train(Recipe.model_validate(small_recipe), Dataset.open(dataset_folder), out)
@@ -210,7 +210,7 @@ def ranked_run_folder(
     """A trained run of two stages on `dataset_folder`, with crosses; the first stage hands over 20 items."""
     from pipelines.data.dataset import Dataset
     from pipelines.recipe import Recipe
-    from pipelines.train import train
+    from pipelines.training import train
 
     out = tmp_path_factory.mktemp("runs") / "ranked"
     ranking = {
@@ -229,8 +229,8 @@ def ranked_run_folder(
 @pytest.fixture(scope="session")
 def model_folder(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with version 1 exported from `run_folder`."""
-    from pipelines.export import export
     from pipelines.run import Run
+    from pipelines.saved_model import export
 
     folder = tmp_path_factory.mktemp("models") / "small"
     export(Run.open(run_folder), folder)

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.cli.app import run as belfry
 from pipelines.data.dataset import Dataset
-from pipelines.evaluate import evaluate
+from pipelines.evaluation import evaluate
 from pipelines.run import Run
 from recipes import shipped
 

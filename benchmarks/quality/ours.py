@@ -36,7 +36,7 @@ def recipe(name: str, *, data: str | None = None, label: str = "", **training: A
 
 
 def _train(loaded: Recipe, folder: Path) -> Fitted:
-    from pipelines.train import train
+    from pipelines.training import train
 
     out = Path(tempfile.mkdtemp(prefix="run-", dir=folder.parent)) / "run"
     metrics = train(loaded, Dataset.open(folder), out)

@@ -40,8 +40,8 @@ def evaluate(
     """Judge a run beside simple baselines, with 95 % intervals."""
     from pipelines.data.dataset import Dataset
     from pipelines.data.engine import choose_engine
-    from pipelines.evaluate import evaluate as run_evaluate
-    from pipelines.evaluate import table_lines
+    from pipelines.evaluation import evaluate as run_evaluate
+    from pipelines.evaluation import table_lines
     from pipelines.run import Run
 
     other = Dataset.open(data) if data else None
@@ -141,8 +141,8 @@ def embed(
 
         rows = embed_on_spark(opened, out, dataset, master=master)
     else:
-        from pipelines.embed import embed as embed_items
-        from pipelines.embed import embed_users
+        from pipelines.embeddings import embed as embed_items
+        from pipelines.embeddings import embed_users
 
         rows = (embed_items if what == "items" else embed_users)(opened, out, dataset)
     show({what: rows, "file": str(out)}, [f"{rows:,} embeddings written to {out}"], as_json=as_json)
@@ -160,8 +160,8 @@ def export(
 ) -> None:
     """Write the next numbered version of a model for TF Serving or `belfry model-server`."""
     from pipelines.data.dataset import Dataset
-    from pipelines.export import export as run_export
     from pipelines.run import Run
+    from pipelines.saved_model import export as run_export
 
     version = run_export(Run.open(run), to, Dataset.open(data) if data else None, index=index)
     result = {"model": to.name, "version": int(version.name), "folder": str(version)}

@@ -34,10 +34,10 @@ def quantise(
 ) -> None:
     """Convert an exported version to LiteRT and ONNX; what recommends something else is refused."""
     from pipelines.data.dataset import Dataset
-    from pipelines.quantise.convert import VARIANTS
-    from pipelines.quantise.quantise import REPORT
-    from pipelines.quantise.quantise import quantise as run_quantise
-    from pipelines.quantise.report import table_lines
+    from pipelines.quantisation.convert import VARIANTS
+    from pipelines.quantisation.quantise import REPORT
+    from pipelines.quantisation.quantise import quantise as run_quantise
+    from pipelines.quantisation.report import table_lines
 
     chosen = list(dict.fromkeys(variant or ["dynamic_range"]))
     result = run_quantise(

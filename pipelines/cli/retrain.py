@@ -43,7 +43,7 @@ def retrain(
     except ValueError:
         raise BadInput(f"--now is a moment such as 2026-01-31T06:00:00+00:00, not {now!r}.") from None
     from pipelines.recipe import Recipe
-    from pipelines.retrain import retrain as run_retrain
+    from pipelines.retraining import retrain as run_retrain
 
     result = run_retrain(
         models,

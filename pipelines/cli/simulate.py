@@ -33,8 +33,8 @@ def simulate(
     Half of a holdout sees the first model for ever, and the report says what the loop is worth beside it.
     """
     from pipelines.recipe import Recipe
-    from pipelines.simulate.simulate import REPORT, Plan
-    from pipelines.simulate.simulate import simulate as play
+    from pipelines.simulation.simulate import REPORT, Plan
+    from pipelines.simulation.simulate import simulate as play
     from recipes import shipped
 
     plan = Plan(days=days, warm_up=warm_up, size=size, drift=drift, spoilt_on=spoilt_on, seed=seed)

@@ -78,7 +78,7 @@ def train(
         result = cross_validate(loaded, Dataset.open(data), out, folds=folds, by=by, resume=resume, engine=chosen)
         show(result, [*table_lines(result), f"report written to {out}"], as_json=as_json)
         return
-    from pipelines.train import train as run_train
+    from pipelines.training import train as run_train
 
     metrics = run_train(loaded, Dataset.open(data), out, resume=resume, mlflow=mlflow, engine=chosen)
     lines = [f"epoch {metrics['best_epoch']} of {metrics['epochs']} kept"]
@@ -148,8 +148,8 @@ def adapt(
     from pipelines.recipe import Recipe
 
     loaded = Recipe.load(recipe)
-    from pipelines.adapt import adapt as run_adapt
-    from pipelines.adapt import table_lines
+    from pipelines.adaptation import adapt as run_adapt
+    from pipelines.adaptation import table_lines
     from pipelines.data.dataset import Dataset
 
     result = run_adapt(loaded, Dataset.open(data), out, domain=domain, held_out=held_out)
@@ -171,8 +171,8 @@ def ablate(
     from pipelines.recipe import Recipe
 
     loaded = Recipe.load(recipe)
-    from pipelines.ablate import PAGE, table_lines
-    from pipelines.ablate import ablate as run_ablate
+    from pipelines.ablation import PAGE, table_lines
+    from pipelines.ablation import ablate as run_ablate
     from pipelines.data.dataset import Dataset
 
     result = run_ablate(loaded, Dataset.open(data), out, without=without or (), seeds=seeds)

@@ -19,7 +19,7 @@ from pipelines.fit import Validation
 from pipelines.prepare import Prepared, prepare
 from pipelines.ranking import resolve_ranking
 from pipelines.recipe import Recipe
-from pipelines.train import train_prepared
+from pipelines.training import train_prepared
 
 # What a dataset is prepared by: a trial that changes nothing here takes what is there.
 _PREPARED_BY = {"data", "features", "ensemble", "ranking"}

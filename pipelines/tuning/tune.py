@@ -58,7 +58,7 @@ def tune(
 
     Raises:
         BadInput: The space is not valid, the recipe cannot be trained as it is, no trial was completed, or as for
-            `pipelines.train.train`.
+            `pipelines.training.train`.
     """
     check_folder(out, replaces=FILES)
     plain = recipe.changed({"training.refit": False})

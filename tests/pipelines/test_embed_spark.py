@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.cli.app import run as belfry
 from pipelines.data.dataset import Dataset
-from pipelines.embed import FINGERPRINT, embed
+from pipelines.embeddings import FINGERPRINT, embed
 from pipelines.errors import BadInput
 from pipelines.run import Run
 

@@ -10,13 +10,13 @@ import pytest
 
 from pipelines.data.dataset import Dataset
 from pipelines.errors import BadInput
-from pipelines.evaluate import evaluate
-from pipelines.export import export
+from pipelines.evaluation import evaluate
 from pipelines.prepare import prepare
 from pipelines.recipe import Recipe
 from pipelines.run import Run
-from pipelines.train import train
+from pipelines.saved_model import export
 from pipelines.trained import first_stage
+from pipelines.training import train
 from tests.pipelines.conftest import MakeDataset
 
 TOPICS = ("storm harbour ferry wind", "goal league coach cup")

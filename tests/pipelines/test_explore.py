@@ -16,7 +16,7 @@ from pipelines.explore import explore
 from pipelines.prepare import prepare
 from pipelines.recipe import Recipe
 from pipelines.run import Run
-from pipelines.train import train
+from pipelines.training import train
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -13,11 +13,11 @@ from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
 from pipelines.encode import load_encoder
 from pipelines.errors import BadInput
-from pipelines.export import export
 from pipelines.recipe import Recipe
 from pipelines.run import Run
+from pipelines.saved_model import export
 from pipelines.text_states import text_states
-from pipelines.train import train
+from pipelines.training import train
 from towers.runtime import tf
 
 

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-import pipelines.export
+import pipelines.saved_model
 from pipelines import export_gate
 from pipelines.artefacts import read_json, sha256_of
 from pipelines.errors import BadInput
-from pipelines.export import export
 from pipelines.export_check import ask_in_fresh_process
 from pipelines.export_gate import EXTRA, GOLDEN, MANIFEST, WARM_UP
 from pipelines.golden import COUNT, TOLERANCE, Answers, golden_requests
 from pipelines.prepare import Prepared, prepare_for
 from pipelines.run import Run
+from pipelines.saved_model import export
 from pipelines.served import model_server
 
 
@@ -107,13 +107,13 @@ def test_whoever_answers_differently_publishes_nothing(
 ) -> None:
     """The answers of one are changed by a little more than is allowed."""
     if way == "Python":
-        real = pipelines.export.python_answers
+        real = pipelines.saved_model.python_answers
 
         def differs(*arguments: Any) -> Answers:
             answers = real(*arguments)
             return replace(answers, scores=answers.scores + 0.5)
 
-        monkeypatch.setattr(pipelines.export, "python_answers", differs)
+        monkeypatch.setattr(pipelines.saved_model, "python_answers", differs)
         way = "SavedModel"
     else:
         agrees = export_gate._agrees

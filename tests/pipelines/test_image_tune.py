@@ -14,12 +14,12 @@ from pipelines.build import build_model
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
 from pipelines.errors import BadInput
-from pipelines.evaluate import evaluate
-from pipelines.export import export
+from pipelines.evaluation import evaluate
 from pipelines.image_vectors import ImagePixels, image_table, load_image_encoder
 from pipelines.recipe import Recipe
 from pipelines.run import Run
-from pipelines.train import train
+from pipelines.saved_model import export
+from pipelines.training import train
 from tests.pipelines.conftest import MakeDataset
 
 ITEMS, BROKEN, BARE = 60, 7, 8

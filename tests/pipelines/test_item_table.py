@@ -11,10 +11,10 @@ import pytest
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
 from pipelines.encode import item_vectors, load_encoder
-from pipelines.export import export
 from pipelines.recipe import Recipe, Text
 from pipelines.run import Run
-from pipelines.train import train
+from pipelines.saved_model import export
+from pipelines.training import train
 from towers.runtime import tf
 from towers.text import encode_fields
 

@@ -11,10 +11,10 @@ import pytest
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
 from pipelines.data.sources.newsroom import Size, import_newsroom
-from pipelines.export import export
 from pipelines.recipe import Recipe, Stage
 from pipelines.run import Run, build_model
-from pipelines.train import train
+from pipelines.saved_model import export
+from pipelines.training import train
 from recipes import shipped
 
 

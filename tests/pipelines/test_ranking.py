@@ -12,15 +12,15 @@ from pipelines.artefacts import read_json
 from pipelines.data.dataset import Dataset
 from pipelines.data.splits import Part
 from pipelines.errors import BadInput
-from pipelines.evaluate import evaluate
+from pipelines.evaluation import evaluate
 from pipelines.judge import Slates, unseen
 from pipelines.prepare import Prepared, prepare
 from pipelines.rankers import Queries
 from pipelines.recipe import Recipe
 from pipelines.run import Run
 from pipelines.second_stage import TwoStageRanker, padding
-from pipelines.train import train
 from pipelines.trained import first_stage, second_stage, trained_ranker
+from pipelines.training import train
 
 
 @pytest.fixture(scope="module")

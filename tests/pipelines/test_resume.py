@@ -23,7 +23,7 @@ from pipelines.errors import BadInput
 from pipelines.prepare import prepare
 from pipelines.recipe import Recipe
 from pipelines.run import HISTORY, LOGS, METRICS, Run
-from pipelines.train import train
+from pipelines.training import train
 from pipelines.unfinished import partial_of
 
 

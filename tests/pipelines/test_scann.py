@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from pipelines.errors import BadInput
-from pipelines.export import export
 from pipelines.export_gate import EXTRA, MANIFEST
 from pipelines.run import Run
+from pipelines.saved_model import export
 from towers.retrieval import ExactIndex, ScannIndex
 from towers.runtime import tf
 

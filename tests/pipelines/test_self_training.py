@@ -24,7 +24,7 @@ from pipelines.prepare import Prepared, prepare
 from pipelines.recipe import Recipe, SelfTraining
 from pipelines.run import HISTORY, METRICS, Run
 from pipelines.self_training import PseudoLabels, lost_share, pseudo_labels, unlabelled
-from pipelines.train import Trained, train, train_prepared
+from pipelines.training import Trained, train, train_prepared
 from pipelines.unfinished import partial_of
 
 

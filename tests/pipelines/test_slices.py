@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.data.dataset import Dataset
 from pipelines.data.splits import Part
-from pipelines.evaluate import evaluate, table_lines
+from pipelines.evaluation import evaluate, table_lines
 from pipelines.judge import CatalogueTargets, Slates
 from pipelines.prepare import Prepared, prepare
 from pipelines.recipe import Recipe

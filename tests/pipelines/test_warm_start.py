@@ -20,7 +20,7 @@ from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare, seen_by
 from pipelines.recipe import Recipe
 from pipelines.run import ORIGIN, Run
-from pipelines.train import train
+from pipelines.training import train
 from pipelines.vocabulary import Vocabulary
 from pipelines.warm_start import check_warm_start, warm_start
 

@@ -20,7 +20,7 @@ from pipelines.prepare import prepare
 from pipelines.recipe import Recipe
 from pipelines.run import Run
 from pipelines.text_states import without_tokens
-from pipelines.train import train
+from pipelines.training import train
 
 BALANCE = {
     "head": 0.8,

@@ -20,7 +20,7 @@ from pipelines.cli.app import run as belfry
 from pipelines.data.dataset import Dataset
 from pipelines.errors import BadInput
 from pipelines.recipe import Recipe
-from pipelines.train import train
+from pipelines.training import train
 from pipelines.tuning.tune import FILES, tune
 from pipelines.unfinished import partial_of
 

@@ -14,7 +14,7 @@ from pipelines.data.sources.store import import_store
 from pipelines.errors import BadInput
 from pipelines.fill_store import fill_store
 from pipelines.recipe import Recipe
-from pipelines.train import train
+from pipelines.training import train
 from serving.events import EventLog, SlateLog, Store
 from serving.events.items import put_items, remove_item
 

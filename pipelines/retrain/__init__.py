@@ -1,6 +1,0 @@
-"""From a champion and fresh events to a candidate: dataset, warm start, gate, export, registry; killed, it resumes."""
-
-from pipelines.retrain.gate import Lead, SliceLead, Verdict
-from pipelines.retrain.steps import Retrained, retrain
-
-__all__ = ["Lead", "Retrained", "SliceLead", "Verdict", "retrain"]

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.data.dataset import Dataset
+from pipelines.data.engine import choose_engine
+from pipelines.errors import BadInput
+from pipelines.evaluation import evaluate, table_lines
+from pipelines.prepare import prepare
+from pipelines.run import Run
+
+
+def test_the_model_is_judged_beside_every_baseline_on_the_same_rows(run_folder: Path, tmp_path: Path) -> None:
+    result = evaluate(Run.open(run_folder), out=tmp_path / "evaluation.json")
+    assert (tmp_path / "evaluation.json").exists()
+    names = {"two-tower", "popularity", "newest first", "tf-idf profile", "frozen text cosine", "itemKNN"}
+    for part in ("slates", "catalogue"):
+        metrics = result[part]["metrics"]
+        assert names <= set(metrics)
+        counts = {values["count"] for ranker in metrics.values() for values in ranker.values()}
+        assert len(counts) == 1
+        for ranker in metrics.values():
+            for value in ranker.values():
+                assert value["low"] <= value["mean"] <= value["high"]
+        for name, leads in result[part]["difference"].items():
+            for metric, lead in leads.items():
+                expected = metrics["two-tower"][metric]["mean"] - metrics[name][metric]["mean"]
+                assert lead["mean"] == pytest.approx(expected)
+    assert result["slates"]["metrics"]["two-tower"]["auc"]["mean"] > 0.75
+    assert result["slates"]["difference"]["popularity"]["auc"]["low"] > 0.1
+    assert result["catalogue"]["metrics"]["two-tower"]["recall@10"]["mean"] > 0.3
+
+
+def test_evaluation_is_the_same_twice(run_folder: Path) -> None:
+    assert evaluate(Run.open(run_folder)) == evaluate(Run.open(run_folder))
+
+
+def test_another_dataset_is_judged_whole(run_folder: Path, dataset_folder: Path) -> None:
+    result = evaluate(Run.open(run_folder), Dataset.open(dataset_folder))
+    assert result["requests"] == len(
+        prepare(Dataset.open(dataset_folder), Run.open(run_folder).recipe).behaviour.requests
+    )
+
+
+def test_text_lines_name_every_ranker(run_folder: Path) -> None:
+    text = "\n".join(table_lines(evaluate(Run.open(run_folder))))
+    for name in ("two-tower", "popularity", "itemKNN", "recall@100", "precision@5"):
+        assert name in text
+    assert "nan" not in text.lower()
+
+
+def test_metrics_are_not_what_a_broken_ranker_would_get(run_folder: Path) -> None:
+    metrics = evaluate(Run.open(run_folder))["slates"]["metrics"]["two-tower"]
+    assert all(0 < values["mean"] < 1 for values in metrics.values())
+    assert np.isfinite([values["high"] for values in metrics.values()]).all()
+
+
+def test_a_run_without_its_dataset_says_where_it_was(run_folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "run"
+    shutil.copytree(run_folder, copy)
+    origin = copy / "origin.json"
+    origin.write_text(origin.read_text().replace("/data", "/gone"))
+    with pytest.raises(BadInput, match=r"no longer at .*gone.*--data"):
+        evaluate(Run.open(copy))
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # py4j's
+def test_on_spark_a_run_is_judged_the_same(run_folder: Path, dataset_folder: Path, spark_master: str) -> None:
+    run, other = Run.open(run_folder), Dataset.open(dataset_folder)
+    assert evaluate(run, other, engine=choose_engine("spark", spark_master)) == evaluate(run, other)
