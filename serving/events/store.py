@@ -81,17 +81,20 @@ class Store:
         with self.reading() as connection:
             return {row.name: row.value for row in connection.execute(sa.select(COUNTERS))}
 
-    def forget_old_pages(self) -> None:
+    def forget_old_pages(self) -> bool:
         """Empty SQLite's log, which still holds what was deleted. PostgreSQL sees to that by itself.
 
+        Returns:
+            False where somebody still reads it: to be done again.
+
         Raises:
-            StoreAway: Somebody still reads it.
+            StoreAway: The database cannot be reached.
         """
-        if self.is_sqlite:
-            with self.reading() as connection:
-                busy, _, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
-            if busy:
-                raise StoreAway("What was deleted is still in the store's log, which is being read: ask again.")
+        if not self.is_sqlite:
+            return True
+        with self.reading() as connection:
+            busy, _, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+        return not busy
 
     def close(self) -> None:
         self.engine.dispose()

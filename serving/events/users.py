@@ -101,25 +101,37 @@ def state_of(rows: Sequence[Any], *, history: int, positive_rating: float | None
     )
 
 
-def erase(store: Store, user_id: str) -> int:
-    """Delete a user's events and slates for good, and return how many rows that were.
+class Erased(NamedTuple):
+    """What an erasure came to.
+
+    Args:
+        rows: Events and slates that were deleted.
+        complete: Whether nothing is left of them in SQLite's log either, which somebody may be reading: then
+            `Store.forget_old_pages` is to be asked again.
+    """
+
+    rows: int
+    complete: bool
+
+
+def erase(store: Store, user_id: str) -> Erased:
+    """Delete a user's events and slates for good.
 
     Other replicas see that there was an erasure, not whose. What they took before, they may write after it: see
     `erase_late`.
 
     Raises:
-        StoreAway: The database cannot be reached or written, or SQLite's log cannot be emptied: do it again.
+        StoreAway: The database cannot be reached or written: nothing was deleted.
     """
     with store.writing() as connection:
         rows = sum(
             connection.execute(table.delete().where(table.c.user_id == user_id)).rowcount for table in (EVENTS, SLATES)
         )
         store.count(connection, "erasures")
-    store.forget_old_pages()
-    return rows
+    return Erased(rows, store.forget_old_pages())
 
 
-def erase_late(store: Store, user_id: str, at: int) -> int:
+def erase_late(store: Store, user_id: str, at: int) -> Erased:
     """Delete what was written of a user after their erasure `at` (microseconds since 1970), but is of before it.
 
     These are events of that time, and all slates: until a replica knows of the erasure, it makes them of what it
@@ -132,5 +144,4 @@ def erase_late(store: Store, user_id: str, at: int) -> int:
     slates = SLATES.delete().where(SLATES.c.user_id == user_id)
     with store.writing() as connection:
         rows = sum(connection.execute(each).rowcount for each in (events, slates))
-    store.forget_old_pages()
-    return rows
+    return Erased(rows, store.forget_old_pages())

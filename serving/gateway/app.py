@@ -66,6 +66,9 @@ def _failures(*codes: int) -> dict[int | str, dict[str, Any]]:
 _READ = _failures(401, 403, 413, 415, 422, 429)
 _WRITE = _failures(401, 403, 413, 415, 422, 429, 503)
 _ONE = _WRITE | _failures(404)
+_GOES_ON: dict[int | str, dict[str, Any]] = {
+    202: {"model": UserErased, "description": "Erased; a log is yet to be emptied."}
+}
 
 
 def create_app(gateway: Gateway) -> Direct:
@@ -162,10 +165,15 @@ def create_app(gateway: Gateway) -> Direct:
         feed = await gateway.recommender.similar(item_id, k, wanted)
         return _feed(gateway, feed, uuid.uuid4().hex, settings.variant)
 
-    @app.delete("/v1/users/{user_id:path}", response_model=UserErased, responses=_ONE, tags=["users"])
+    @app.delete("/v1/users/{user_id:path}", response_model=UserErased, responses=_ONE | _GOES_ON, tags=["users"])
     async def erase(user_id: Annotated[Id, Path(description="The user's id, percent-encoded.")]) -> Response:
-        """Erase a user: events, slates, and what is cached."""
-        return json_answer({"rows": await gateway.erasures.erase(user_id, gateway.now())})
+        """Erase a user: events, slates, and what is cached.
+
+        202 where another process still reads a log of the database that holds what was deleted: it is emptied as soon
+        as can be.
+        """
+        erased = await gateway.erasures.erase(user_id, gateway.now())
+        return json_answer({"rows": erased.rows}, 200 if erased.complete else 202)
 
     for add in (
         add_item_routes,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from serving.events import EventLog, SlateLog, Store
-from serving.events.users import erase, erase_late
+from serving.events.users import Erased, erase, erase_late
 from serving.gateway.caches import UserCache
 from serving.gateway.feeds import StaleFeeds
 
@@ -35,16 +35,18 @@ class Erasures:
         self._store, self._events, self._slates = store, events, slates
         self._cache, self._stale, self._in_thread = cache, stale, in_thread
         self._erased: dict[str, tuple[float, int]] = {}  # until when, and when by the store's clock
+        # Whether SQLite's log may still hold something of somebody: also of the time before a kill.
+        self._old_pages = True
 
     def __contains__(self, user_id: str) -> bool:
         """Whether nothing is to be recorded of a user at the moment."""
         return user_id in self._erased
 
-    async def erase(self, user_id: str, at: int) -> int:
-        """Erase a user at `at` (microseconds since 1970); how many rows there were.
+    async def erase(self, user_id: str, at: int) -> Erased:
+        """Erase a user at `at` (microseconds since 1970). Where that is not complete, `finish` goes on with it.
 
         Raises:
-            StoreAway, StoreBusy: Nothing was erased but what is cached, or not all: ask again.
+            StoreAway, StoreBusy: Nothing was erased but what is cached: ask again.
         """
         # An answer under way leaves no slate behind.
         self._erased[user_id] = time.monotonic() + ERASED_SECONDS, at
@@ -52,7 +54,7 @@ class Erasures:
         await asyncio.wrap_future(self._events.append([]))
         await asyncio.wrap_future(self._slates.flush())
         try:
-            return int(await self._in_thread(erase, self._store, user_id))
+            return self._noted(await self._in_thread(erase, self._store, user_id))
         finally:
             await self._cache.forget(user_id)
             self._stale.forget(user_id)
@@ -67,7 +69,13 @@ class Erasures:
         now = time.monotonic() if now is None else now
         for user_id, (until, at) in list(self._erased.items()):
             if until <= now:
-                await self._in_thread(erase_late, self._store, user_id, at)
+                self._noted(await self._in_thread(erase_late, self._store, user_id, at))
                 # Unless they were erased once more meanwhile.
                 if self._erased.get(user_id) == (until, at):
                     del self._erased[user_id]
+        if self._old_pages:
+            self._old_pages = not await self._in_thread(self._store.forget_old_pages)
+
+    def _noted(self, erased: Erased) -> Erased:
+        self._old_pages = self._old_pages or not erased.complete
+        return erased

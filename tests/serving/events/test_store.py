@@ -203,8 +203,8 @@ def test_an_erased_user_leaves_nothing(where: Path | str, store: Store, log: Eve
     slate = {"placement": "home", "at": 1, "items": "[]"}
     slates.append(slate | {"request_id": "r1", "user_id": "karl.k@example.org"}).result(10)
     slates.append(slate | {"request_id": "r2", "user_id": "u2"}).result(10)
-    assert erase(store, "karl.k@example.org") == 2
-    assert erase(store, "karl.k@example.org") == 0
+    assert erase(store, "karl.k@example.org") == (2, True)
+    assert erase(store, "karl.k@example.org") == (0, True)
     assert [row["user_id"] for row in rows(store, EVENTS) + rows(store, SLATES)] == ["u2", "u2"]
     assert store.counters()["erasures"] == 2
     slates.close()
