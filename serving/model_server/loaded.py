@@ -6,9 +6,7 @@ gives the model's memory back. Nothing here needs Keras or the code that made th
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,12 +21,12 @@ from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
 from serving.model_server.batching import BatchScheduler
 from serving.model_server.errors import Code, ServingError, invalid
+from serving.model_server.memory import return_memory
 from serving.model_server.pace import Pace
 from serving.model_server.scann_ops import register_scann_ops
 from serving.model_server.tensors import DTYPES, Array, DType, as_array, decode
 from serving.model_server.text_ops import register_text_ops
 
-_log = logging.getLogger(__name__)
 _FILTERS_KEPT = 32  # callables kept per signature for requests with an output filter
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -180,7 +178,7 @@ class LoadedModel:
         self._session.close()
         self._session = None
         gc.collect()  # a graph is full of reference cycles
-        _return_memory()
+        return_memory()
 
     def _make_callable(self, signature: Signature, outputs: tuple[str, ...]) -> Callable[..., Sequence[Any]]:
         with self._lock:
@@ -277,11 +275,3 @@ def _load_error(error: Exception, folder: Path, tags: Sequence[str]) -> ServingE
     if isinstance(error, RuntimeError):
         return ServingError(Code.NOT_FOUND, f"No graph tagged {','.join(tags)} in {folder}: {error}")
     return ServingError(Code.INVALID_ARGUMENT, f"{folder} is not a SavedModel that can be served: {error}")
-
-
-def _return_memory() -> None:
-    # glibc keeps freed blocks for later; after a swap that is a whole model. Other C libraries lack the call.
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        _log.debug("This C library has no malloc_trim; freed memory returns when it sees fit.")

@@ -11,6 +11,7 @@ from types import FrameType
 
 from serving.model_server.errors import ServingError
 from serving.model_server.flags import read_flags
+from serving.model_server.memory import few_arenas
 from serving.model_server.options import OptionError
 
 _log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def serve(argv: list[str]) -> int:
 
 
 def import_tensorflow() -> None:
+    few_arenas()
     # Read by TensorFlow's C++ side when it loads; what goes wrong with a model is logged by this server.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # oneDNN's allocator keeps what an unloaded version used; without it, it goes back to the system. Recommenders
