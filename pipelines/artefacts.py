@@ -146,6 +146,12 @@ def write_json(path: Path, value: Any) -> None:
         draft.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text, atomically."""
+    with atomic_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file that Belfry wrote.
 

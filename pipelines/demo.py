@@ -20,7 +20,7 @@ from pipelines.evaluation import evaluate, table_lines
 from pipelines.prepare import prepare
 from pipelines.progress import say
 from pipelines.recipe import Recipe
-from pipelines.run import EVALUATION, Run
+from pipelines.run import EVALUATION, EVALUATION_PAGE, Run
 from pipelines.saved_model import export
 from pipelines.served import Served, model_server, one_row
 from pipelines.training import train
@@ -45,7 +45,7 @@ def demo(out: Path, *, seed: int) -> Iterator[dict[str, Any]]:
     train(recipe, data, out / "run")
     run = Run.open(out / "run")
     step("evaluating on the last days, beside popularity and newest-first")
-    metrics = evaluate(run, out=out / "run" / EVALUATION)
+    metrics = evaluate(run, out=run.folder / EVALUATION, report=run.folder / EVALUATION_PAGE)
     say("\n".join(table_lines(metrics)))
     step("exporting the SavedModel")
     version = export(run, out / "models" / "feed")

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from pipelines.artefacts import check_file, write_json
-from pipelines.calibration import expected_calibration_error
+from pipelines.artefacts import check_file, write_json, write_text
+from pipelines.calibration import expected_calibration_error, reliability
 from pipelines.data.dataset import Dataset
 from pipelines.data.engine import OpenEngine, open_duckdb
 from pipelines.data.splits import Part
 from pipelines.encode import text_vectors
 from pipelines.errors import BadInput
+from pipelines.evaluation_page import evaluation_page
 from pipelines.judge import CatalogueTargets, Slates
 from pipelines.metrics import Estimate, bootstrap, rank_metrics
 from pipelines.prepare import Prepared, prepare, prepare_for
@@ -27,10 +28,16 @@ from pipelines.slices import Slices
 from pipelines.trained import first_stage, second_stage
 
 _KNN_DECAY = 0.8
+_SIZES = 20  # of probabilities
 
 
 def evaluate(
-    run: Run, other: Dataset | None = None, *, out: Path | None = None, engine: OpenEngine = open_duckdb
+    run: Run,
+    other: Dataset | None = None,
+    *,
+    out: Path | None = None,
+    report: Path | None = None,
+    engine: OpenEngine = open_duckdb,
 ) -> dict[str, Any]:
     """Metrics of a run and of the baselines, with 95 % bootstrap intervals.
 
@@ -41,13 +48,15 @@ def evaluate(
 
     Args:
         out: Also write the result there, as JSON.
+        report: Also write it there, as a page.
         engine: Opens what prepares the events.
 
     Raises:
         BadInput: There is nothing to judge on.
     """
-    if out is not None:
-        check_file(out)
+    for path in (out, report):
+        if path is not None:
+            check_file(path)
     own = prepare(run.training_data(), run.recipe, engine=engine)
     data = own if other is None else prepare_for(run, other, engine=engine)
     slates = Slates.of(data.behaviour, data.parts.requests == Part.TEST, known_only=True)
@@ -61,6 +70,7 @@ def evaluate(
     rankers = [model, *([first] if second else []), *baselines(own, data, run)]
     seed = run.recipe.training.seed
     result: dict[str, Any] = {
+        "run": run.folder.resolve().name,
         "dataset": data.name,
         "requests": int((data.parts.requests == Part.TEST).sum()),
         "catalogue_queries": len(targets.queries),
@@ -88,6 +98,8 @@ def evaluate(
         )
     if out is not None:
         write_json(out, result)
+    if report is not None:
+        write_text(report, evaluation_page(result))
     return result
 
 
@@ -131,7 +143,7 @@ def _sliced(by_slice: dict[str, dict[str, dict[str, np.ndarray]]], seed: int) ->
     return {name: _table({ranker: found[name] for ranker, found in by_slice.items()}, seed) for name in by_slice[model]}
 
 
-def _calibration(second: TwoStageRanker, slates: Slates) -> dict[str, dict[str, float]]:
+def _calibration(second: TwoStageRanker, slates: Slates) -> dict[str, dict[str, Any]]:
     """How far the second stage's probabilities are from what happened."""
     tasks = second.tower.tasks
     probability = expit(second.log_odds(slates.queries, slates.request(), slates.item - 1).astype(np.float64))
@@ -141,9 +153,17 @@ def _calibration(second: TwoStageRanker, slates: Slates) -> dict[str, dict[str, 
             "ece": expected_calibration_error(probability[:, task], labels[:, task]),
             "mean_predicted": float(probability[:, task].mean()),
             "mean_observed": float(labels[:, task].mean()),
+            "bins": reliability(probability[:, task], labels[:, task]),
+            "spread": _spread(probability[:, task]),
         }
         for task, name in enumerate(tasks)
     }
+
+
+def _spread(probability: np.ndarray) -> list[dict[str, float]]:
+    """How many of each size there are, from 0 to the largest."""
+    counts, ends = np.histogram(probability, bins=_SIZES, range=(0.0, float(probability.max())))
+    return [{"from": float(start), "count": int(count)} for start, count in zip(ends, counts, strict=False)]
 
 
 def _nested(estimates: dict[str, Estimate]) -> dict[str, dict[str, Any]]:

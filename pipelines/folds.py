@@ -15,6 +15,7 @@ from pipelines.data.engine import OpenEngine, open_duckdb
 from pipelines.data.splits import Part
 from pipelines.errors import BadInput
 from pipelines.fit import Validation
+from pipelines.folds_page import folds_page
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare
 from pipelines.progress import say
@@ -24,8 +25,8 @@ from pipelines.run import RECIPE, origin_of
 from pipelines.training import train_prepared
 from pipelines.unfinished import unfinished
 
-REPORT = "folds.json"
-FILES = (REPORT, RECIPE)
+REPORT, PAGE = "folds.json", "folds.html"
+FILES = (REPORT, RECIPE, PAGE)
 # By how much training must have drawn the training part ahead of the test before it is called overfitting.
 _GAP = 0.05
 _TRAINING_UNITS = 2000
@@ -79,6 +80,7 @@ def cross_validate(
         result = _summary(rows, judges["test"].name) | {"by": by, "folds": rows}
         with atomic_folder(out, replaces=FILES) as draft:
             (draft / RECIPE).write_text(recipe.dump(), encoding="utf-8")
+            (draft / PAGE).write_text(folds_page(result, recipe.dump()), encoding="utf-8")
             write_json(draft / REPORT, result)
     return result
 

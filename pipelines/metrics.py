@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -138,3 +139,9 @@ def bootstrap(values: Mapping[str, np.ndarray], *, seed: int, draws: int = 1000)
         for column, name in enumerate(group):
             result[name] = Estimate(float(table[:, column].mean()), float(low[column]), float(high[column]), len(table))
     return {name: result[name] for name in names}
+
+
+def wilson(positives: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """The interval of a share (Wilson 1927)."""
+    centre, spread = positives + z * z / 2, z * math.sqrt(positives * (1 - positives / trials) + z * z / 4)
+    return max(0.0, (centre - spread) / (trials + z * z)), min(1.0, (centre + spread) / (trials + z * z))

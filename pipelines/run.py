@@ -32,9 +32,14 @@ RANKER = "ranker.weights.h5"
 METRICS = "metrics.json"
 ORIGIN = "origin.json"
 EVALUATION = "evaluation.json"
+EVALUATION_PAGE = "evaluation.html"
 LOGS = "logs"
 HISTORY = "history.csv"
-FILES = (ORIGIN, RECIPE, VOCABULARY, MEMBERS, WEIGHTS, RANKER, METRICS, EVALUATION, LOGS, HISTORY)
+REPORT = "report.html"
+FILES = (
+    *(ORIGIN, RECIPE, VOCABULARY, MEMBERS, WEIGHTS, RANKER, METRICS, LOGS, HISTORY, REPORT),
+    *(EVALUATION, EVALUATION_PAGE),
+)
 
 # What a resumed run must share with its beginning.
 _SHARED = {

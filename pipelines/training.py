@@ -33,9 +33,24 @@ from pipelines.progress import say
 from pipelines.rankers import Ranker
 from pipelines.ranking import SecondStage, popularity_of, resolve_ranking, save_ranking, train_ranking
 from pipelines.recipe import Recipe
-from pipelines.run import FILES, MEMBERS, METRICS, ORIGIN, RANKER, RECIPE, VOCABULARY, WEIGHTS, Origin, Run, origin_of
+from pipelines.run import (
+    FILES,
+    MEMBERS,
+    METRICS,
+    ORIGIN,
+    RANKER,
+    RECIPE,
+    REPORT,
+    VOCABULARY,
+    WEIGHTS,
+    Origin,
+    Run,
+    origin_of,
+)
 from pipelines.second_stage import RankingInputs, TwoStageRanker
 from pipelines.self_training import self_train
+from pipelines.training_facts import sizes_of, weights_of
+from pipelines.training_page import training_page_of
 from pipelines.unfinished import partial_of, unfinished
 from pipelines.warm_start import check_warm_start, warm_start
 
@@ -110,6 +125,7 @@ def _train(
     with unfinished(out, origin, recipe, resume=resume, mlflow=mlflow) as work:
         data = prepare(dataset, recipe, known=known, engine=engine)
         recipe = resolve_ranking(recipe, data)
+        sizes = sizes_of(data)
         trained = train_prepared(recipe, data, work.scratch, checkpoint=work.checkpoint, warm_start=begin)
         again: Collection[Part] = (Part.VALIDATION,) if recipe.training.refit else ()
         if judge is not None:
@@ -130,9 +146,11 @@ def _train(
                 write_json(draft / MEMBERS, trained.ensemble.members.model_dump())
             if trained.ranking is not None:
                 save_ranking(trained.ranking, draft / RANKER)
-            write_json(draft / METRICS, trained.metrics)
+            metrics = trained.metrics | {"data": sizes, "weights": weights_of(**trained.stages)}
+            write_json(draft / METRICS, metrics)
             work.copy_logs(draft)
-    return trained.metrics
+            (draft / REPORT).write_text(training_page_of(draft, out.name), encoding="utf-8")
+    return metrics
 
 
 def _is_finished(out: Path, origin: Origin) -> bool:
@@ -160,6 +178,10 @@ class Trained:
     @property
     def validated(self) -> bool:
         return self.metrics["validation"] is not None
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        return {"towers": self.model} | ({"ranking": self.ranking.tower} if self.ranking else {})
 
     def ranker(self, recipe: Recipe, data: Prepared) -> Ranker:
         """Both stages over the items of `data`, or the one that there is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,6 +34,12 @@ def evaluate(
     run: RunFolder,
     data: OtherData = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the result there, as JSON.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE", help="Where the page goes; by default evaluation.html in RUN, without --data."
+        ),
+    ] = None,
     engine: EngineName = "duckdb",
     master: Master = None,
     as_json: Json = False,
@@ -42,11 +49,13 @@ def evaluate(
     from pipelines.data.engine import choose_engine
     from pipelines.evaluation import evaluate as run_evaluate
     from pipelines.evaluation import table_lines
-    from pipelines.run import Run
+    from pipelines.run import EVALUATION_PAGE, Run
 
     other = Dataset.open(data) if data else None
-    result = run_evaluate(Run.open(run), other, out=out, engine=choose_engine(engine, master))
-    show(result, table_lines(result), as_json=as_json)
+    # The run's own folder holds what is said of its own data, where that may be written.
+    page = report or (run / EVALUATION_PAGE if data is None and os.access(run, os.W_OK) else None)
+    result = run_evaluate(Run.open(run), other, out=out, report=page, engine=choose_engine(engine, master))
+    show(result, [*table_lines(result), *([f"page written to {page}"] if page else [])], as_json=as_json)
 
 
 def score(run: RunFolder, data: Data, out: Out, as_json: Json = False) -> None:

@@ -72,12 +72,13 @@ def train(
 
     chosen = choose_engine(engine, master)
     if folds is not None:
-        from pipelines.folds import cross_validate, table_lines
+        from pipelines.folds import PAGE, cross_validate, table_lines
 
         by: Any = fold_by
         result = cross_validate(loaded, Dataset.open(data), out, folds=folds, by=by, resume=resume, engine=chosen)
-        show(result, [*table_lines(result), f"report written to {out}"], as_json=as_json)
+        show(result, [*table_lines(result), f"report written to {out}, see {PAGE}"], as_json=as_json)
         return
+    from pipelines.run import REPORT
     from pipelines.training import train as run_train
 
     metrics = run_train(loaded, Dataset.open(data), out, resume=resume, mlflow=mlflow, engine=chosen)
@@ -87,7 +88,7 @@ def train(
         lines[0] += f", validation {metrics['validation']['metric']} {best:.4f}"
     if "self_training" in metrics:
         lines.append(f"self-training: the {metrics['self_training']['kept']} is kept")
-    show(metrics, [*lines, f"run written to {out}"], as_json=as_json)
+    show(metrics, [*lines, f"run written to {out}, see {REPORT}"], as_json=as_json)
 
 
 def tune(

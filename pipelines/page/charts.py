@@ -1,4 +1,4 @@
-"""Charts as inline SVG: horizontal bars, columns, lines with intervals, intervals alone, and points.
+"""Charts as inline SVG: horizontal bars, columns, lines with intervals, intervals alone, points, and agreement.
 
 Each is an image with a title and a description for who cannot see it. No value may be infinite; None is a gap.
 """
@@ -24,7 +24,6 @@ from pipelines.page.drawing import (
     legend_height,
     number,
     rect,
-    round_ticks,
     short,
     svg,
 )
@@ -65,33 +64,79 @@ def bars(title: str, labels: Sequence[str], series: Mapping[str, Sequence[float]
     return svg(title, said, top + len(labels) * group + 2, parts)
 
 
-def intervals(title: str, labels: Sequence[str], values: Sequence[Sequence[float]], *, format_: Format = short) -> Html:
-    """Points with their intervals, one below the other, and a line at 0; values are (low, middle, high)."""
-    ticks = round_ticks(min(0.0, *(low for low, _, _ in values), 0.0), max(0.0, *(high for _, _, high in values), 0.0))
-    begin, end, step = 128.0, 24.0, 24.0
+def intervals(
+    title: str,
+    labels: Sequence[str],
+    values: Sequence[Sequence[float]],
+    *,
+    format_: Format = short,
+    colours: Sequence[int] | None = None,
+) -> Html:
+    """Points with their intervals, one below the other; values are (low, middle, high).
+
+    Args:
+        title: For who cannot see the chart.
+        labels: (K,) to the left.
+        values: (K, 3) of what is drawn.
+        format_: Of the numbers on the axis.
+        colours: (K,) places of series. Without them values are differences: there is a line at 0, and a colour for an
+            interval above it, one below it and one that holds it. With them the axis need not hold 0.
+    """
+    near = [each for low, _, high in values for each in (low, high)]
+    known = near if colours is not None and near else [0.0, *near]
+    ticks = frame_of(known, (), False).ticks
+    longest = max((min(len(label), 27) for label in labels), default=0)
+    begin, end, step = max(60.0, 14 + 5.9 * longest), 24.0, 24.0
     floor = 10 + step * len(labels)
 
     def x(value: float) -> float:
         return begin + (WIDTH - begin - end) * (value - ticks[0]) / (ticks[-1] - ticks[0])
 
     parts: list[Html] = []
-    for tick in ticks:
-        at, kind = number(x(tick)), "axis" if abs(tick) < 1e-12 else "grid"
+    every = 2 if longest > 16 and len(ticks) > 4 else 1
+    for place, tick in enumerate(ticks):
+        at, kind = number(x(tick)), "axis" if abs(tick) < 1e-12 and colours is None else "grid"
         parts.append(element("line", x1=at, y1=4, x2=at, y2=number(floor), class_=kind))
-        parts.append(element("text", format_(tick), x=at, y=number(floor + 15), text_anchor="middle"))
+        if place % every == 0:
+            parts.append(element("text", format_(tick), x=at, y=number(floor + 15), text_anchor="middle"))
     for place, (label, (low, middle, high)) in enumerate(zip(labels, values, strict=True)):
         y = 10 + step * (place + 0.5)
-        sure = 0 if low > 0 else 1 if high < 0 else 4
-        parts.append(element("text", cut(label, 20), x=begin - 8, y=number(y + 4), text_anchor="end"))
-        parts.append(
-            element("line", x1=number(x(low)), y1=number(y), x2=number(x(high)), y2=number(y), class_=f"line s{sure}")
-        )
+        sure = colours[place] % COLOURS if colours is not None else 0 if low > 0 else 1 if high < 0 else 4
+        parts.append(element("text", cut(label, 27), x=number(begin - 8), y=number(y + 4), text_anchor="end"))
+        ends = {"x1": number(x(low)), "x2": number(x(high)), "y1": number(y), "y2": number(y)}
+        parts.append(element("line", **ends, class_=f"line s{sure}"))
         parts.append(element("circle", cx=number(x(middle)), cy=number(y), r=4, class_=f"f{sure}"))
     said = "; ".join(
         f"{label}: {format_(middle)}, from {format_(low)} to {format_(high)}"
         for label, (low, middle, high) in zip(labels, values, strict=True)
     )
     return svg(title, said, floor + BOTTOM, parts)
+
+
+def agreement(title: str, values: Sequence[Sequence[float]], *, format_: Format = short) -> Html:
+    """What was predicted across, what was observed up with its interval, and the diagonal on which both agree.
+
+    Values are (predicted, low, observed, high), none below 0, in the order of what was predicted. Both axes are alike.
+    """
+    frame = Frame(0.0, max((each for row in values for each in row), default=0) or 1.0, ())
+
+    def x(value: float) -> float:
+        return LEFT + frame.width * value / frame.high
+
+    parts = frame.grid(format_)
+    for tick in frame.ticks:
+        anchor = "end" if tick == frame.ticks[-1] else "middle"
+        parts.append(element("text", format_(tick), x=number(x(tick)), y=number(frame.floor + 15), text_anchor=anchor))
+    ends = {"x1": LEFT, "y1": number(frame.floor), "x2": number(x(frame.high)), "y2": number(frame.y(frame.high))}
+    parts.append(element("line", class_="axis d2", **ends))
+    for at, low, _, high in values:
+        ends = {"x1": number(x(at)), "y1": number(frame.y(low)), "x2": number(x(at)), "y2": number(frame.y(high))}
+        parts.append(element("line", **ends, class_="line s0"))
+    drawn = [(number(x(at)), number(frame.y(middle))) for at, _, middle, _ in values]
+    parts.append(element("polyline", points=" ".join(f"{left},{top}" for left, top in drawn), class_="line s0 thin"))
+    parts += [element("circle", cx=left, cy=top, r=3.5, class_="f0") for left, top in drawn]
+    said = "; ".join(f"{format_(at)} predicted, {format_(middle)} observed" for at, _, middle, _ in values)
+    return svg(title, said, frame.height, parts)
 
 
 def columns(
@@ -124,6 +169,7 @@ def lines(
     format_: Format = short,
     diagonal: bool = False,
     from_zero: bool = True,
+    marks: Mapping[int, str] | None = None,
 ) -> Html:
     """Lines over labels at even distances, with a band where a line has an interval.
 
@@ -134,6 +180,7 @@ def lines(
         format_: Of the numbers on the axis.
         diagonal: Also draw from the lower left to the upper right, to compare with.
         from_zero: Whether the axis holds 0; without it, small differences can be seen.
+        marks: Words by the place of the label that they stand at, each with a line from top to bottom.
     """
     known = [(*line.y, *(line.low or ()), *(line.high or ())) for line in drawn]
     frame = frame_of([value for values in known for value in values if value is not None], drawn, from_zero)
@@ -146,6 +193,13 @@ def lines(
     if diagonal:
         ends = {"x1": LEFT, "y1": number(frame.floor), "x2": number(WIDTH - RIGHT), "y2": number(frame.y(1.0))}
         parts.append(element("line", class_="axis d2", **ends))
+    for order, (place, word) in enumerate(sorted((marks or {}).items())):
+        at = x(place)
+        anchor, by = ("end", -4) if at > LEFT + frame.width / 2 else ("start", 4)
+        ends = {"x1": number(at), "y1": number(frame.top), "x2": number(at), "y2": number(frame.floor)}
+        parts.append(element("line", class_="axis d0 mark", **ends))
+        top = number(frame.top + 10 + order % 3 * 13)
+        parts.append(element("text", word, x=number(at + by), y=top, text_anchor=anchor))
     for colour, line in enumerate(drawn):
         colour %= COLOURS
         if line.low is not None and line.high is not None:

@@ -94,6 +94,12 @@ def figure(title: str, chart: Html, numbers: Html | None = None, note: str = "")
     return element("figure", *parts)
 
 
+def folded(title: str, text: str) -> Html:
+    """A text as it is in its file, behind its title until it is opened."""
+    whole = element("pre", text, tabindex="0", role="region", aria_label=title)
+    return element("details", element("summary", title), whole)
+
+
 def _is_number(value: object) -> bool:
     """Whether a cell belongs to the right: a number, a share, or nothing."""
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):

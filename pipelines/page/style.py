@@ -34,11 +34,15 @@ svg .axis { stroke: var(--soft); stroke-width: 1; }
 .s0 { stroke: var(--c0); } .s1 { stroke: var(--c1); } .s2 { stroke: var(--c2); } .s3 { stroke: var(--c3); }
 .s4 { stroke: var(--c4); }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
+.thin { stroke-width: 1; }
+.mark { stroke-width: 1; opacity: .5; }
 .band { opacity: .2; }
 .d1 { stroke-dasharray: 6 3; } .d2 { stroke-dasharray: 2 3; } .d3 { stroke-dasharray: 8 3 2 3; }
 .d4 { stroke-dasharray: 1 4; }
 details { margin-top: 8px; font-size: .88rem; }
 summary { cursor: pointer; color: var(--soft); padding: 6px 0; }
+pre { margin: 0; padding: 12px; overflow-x: auto; font: .82rem/1.5 ui-monospace, monospace; background: var(--card);
+  border: 1px solid var(--rule); border-radius: 8px; }
 .table { overflow-x: auto; margin: 8px 0 16px; }
 table { border-collapse: collapse; font-size: .88rem; }
 .wide table { min-width: 100%; }

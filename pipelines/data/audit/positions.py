@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ibis import _
 
 from pipelines.data.audit.findings import Checks, percent, share
 from pipelines.data.audit.tables import Tables
+from pipelines.metrics import wilson
 
 _MOST = 200  # positions told apart
 _EXPECTED = 20.0
@@ -43,12 +43,6 @@ def audit_positions(tables: Tables, checks: Checks) -> list[dict[str, Any]]:
     text = f"{percent(part)} of the impressions are at a place of their request that another item has"
     checks.add("repeated_positions", part, text, "position")
     return rows
-
-
-def wilson(positives: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of a share (Wilson 1927)."""
-    centre, spread = positives + z * z / 2, z * math.sqrt(positives * (1 - positives / trials) + z * z / 4)
-    return max(0.0, (centre - spread) / (trials + z * z)), min(1.0, (centre + spread) / (trials + z * z))
 
 
 def _jumps(rows: list[dict[str, Any]], checks: Checks) -> None:

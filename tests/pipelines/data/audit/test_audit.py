@@ -19,12 +19,12 @@ from pipelines.data.audit.advice import ADVICE
 from pipelines.data.audit.concentration import gini
 from pipelines.data.audit.drift import psi
 from pipelines.data.audit.examples import Divided, divide
-from pipelines.data.audit.positions import wilson
 from pipelines.data.audit.tables import load_tables
 from pipelines.data.audit.twins import twin_users
 from pipelines.data.dataset import Dataset
 from pipelines.data.engine import open_duckdb
 from pipelines.errors import BadInput
+from pipelines.metrics import wilson
 from pipelines.prepare import prepare
 from pipelines.recipe import Audit, Limit, Recipe
 
