@@ -21,7 +21,7 @@ def ablation_page(result: dict[str, Any]) -> str:
     whole = variants[first]
     rows.append([first, None, None, cell(whole["metrics"][metric]), "–", _epochs(whole)])
     with_or_without = f"{metric} with it" if result["gains"] else f"{metric} without it"
-    numbers = table(["step", "", "worth", with_or_without, "added", "best epoch"], rows, wide=True)
+    numbers = table(["step", "verdict", "worth", with_or_without, "added", "best epoch"], rows, wide=True)
     chart = intervals(
         f"What each step is worth in {metric}",
         [name.split(".", 1)[-1] for name in steps],
@@ -31,7 +31,7 @@ def ablation_page(result: dict[str, Any]) -> str:
         section(
             "All metrics",
             table(
-                ["", *(name for name in whole["metrics"])],
+                ["variant", *(name for name in whole["metrics"])],
                 [
                     [
                         name if name == first or result["gains"] else f"without {name}",

@@ -19,7 +19,7 @@ from pipelines.evaluation_page import evaluation_page
 from pipelines.judge import CatalogueTargets, Slates
 from pipelines.metrics import Estimate, bootstrap, rank_metrics
 from pipelines.prepare import Prepared, prepare, prepare_for
-from pipelines.progress import track
+from pipelines.progress import stages, track
 from pipelines.rankers import FixedOrder, Ranker, item_knn, popularity, text_profile, tfidf_profile
 from pipelines.recipe import Text
 from pipelines.run import Run
@@ -67,7 +67,9 @@ def evaluate(
     first = first_stage(run, data)
     second = second_stage(run, data, first)
     model: Ranker = second or first
-    rankers = [model, *([first] if second else []), *baselines(own, data, run)]
+    with stages("baselines", {"fitting": 1}) as begin:
+        begin("fitting")
+        rankers = [model, *([first] if second else []), *baselines(own, data, run)]
     seed = run.recipe.training.seed
     result: dict[str, Any] = {
         "run": run.folder.resolve().name,

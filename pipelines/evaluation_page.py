@@ -98,7 +98,7 @@ def _result(result: dict[str, Any], parts: Sequence[str]) -> Html:
         text = f" {title}: {metric} {cell(value)}, {signed(lead)} to the best other, {other}."
         told.append(element("p", badge(word, tone), text))
         figures += [(f"{metric}, {title.lower()}", f"{value['mean']:.4f}")]
-        figures += [(f"lead over {other}", f"{lead['mean']:+.4f}")]
+        figures += [(f"its lead over {other}", f"{lead['mean']:+.4f}")]
     figures += [("requests", f"{result['requests']:,}"), ("catalogue queries", f"{result['catalogue_queries']:,}")]
     return section("Result", *told, cards(figures))
 
@@ -107,19 +107,20 @@ def _part(part: str, judged: dict[str, Any]) -> Html:
     title, chosen, what = _PARTS[part]
     metrics, leads, model = judged["metrics"], judged["difference"], _model(judged)
     count = metrics[model][chosen[0]]["count"]
-    drawn = []
+    whole, leading, cut = [], [], []
     for metric in chosen:
         names = _ordered(judged, metric)
-        values = [_three(metrics[name][metric]) for name in names]
         colours = [_MODEL if name == model else _OTHER for name in names]
-        drawn.append(figure(f"{metric}", intervals(f"{title}: {metric}", names, values, colours=colours)))
-    for metric in chosen:
-        names = [name for name in _ordered(judged, metric) if name != model]
-        chart = intervals(f"{title}: lead in {metric}", names, [_three(leads[name][metric]) for name in names])
+        values = [_three(metrics[name][metric]) for name in names]
+        whole.append(figure(metric, intervals(f"{title}: {metric}", names, values, colours=colours)))
+        others = [name for name in names if name != model]
+        chart = intervals(f"{title}: lead in {metric}", others, [_three(leads[name][metric]) for name in others])
         note = "The model minus each other, paired. Grey holds 0: no measurable difference."
-        drawn.append(figure(f"Lead in {metric} over", chart, note=note))
+        leading.append(figure(f"Lead in {metric} over", chart, note=note))
     if part == "catalogue":
-        drawn += [_by_cutoff(judged, kind) for kind in ("recall", "ndcg")]
+        cut = [_by_cutoff(judged, kind) for kind in ("ndcg", "recall")]
+    # Three beside each other on a wide screen; the metrics of all are in the table too.
+    drawn = [whole[0], leading[0], *cut[:1], *whole[1:2], leading[1], *cut[1:]] if cut else [whole[0], *leading]
     rows = [[name, *(cell(value) for value in metrics[name].values())] for name in _ordered(judged, chosen[0])]
     differences = []
     for name in rows:
@@ -130,7 +131,7 @@ def _part(part: str, judged: dict[str, Any]) -> Html:
         title,
         element("p", f"Over {count:,} {'requests' if part == 'slates' else 'queries'}: {what}."),
         element("div", *drawn, class_="charts"),
-        table(["", *metrics[model]], rows, caption="Metrics: mean [95 % interval]", wide=True),
+        table(["ranker", *metrics[model]], rows, caption="Metrics: mean [95 % interval]", wide=True),
         table(
             ["the model minus", f"in {chosen[0]}", *metrics[model]],
             differences,
@@ -153,7 +154,7 @@ def _by_cutoff(judged: dict[str, Any], kind: str) -> Html:
     rows = [[name, *(metrics[name][metric]["mean"] for metric in cutoffs)] for name in [model, *others]]
     note = f"The model and the best {_COMPARED} others." if len(others) > _COMPARED else ""
     title = f"{kind}@k by cutoff"
-    return figure(title, lines(title, labels, drawn), table(["", *cutoffs], rows), note=note)
+    return figure(title, lines(title, labels, drawn), table(["ranker", *cutoffs], rows), note=note)
 
 
 def _slices(part: str, judged: dict[str, Any]) -> Html:
@@ -185,12 +186,12 @@ def _slices(part: str, judged: dict[str, Any]) -> Html:
             note="Each slice is compared with its own best other, which is chosen on the same rows.",
         ),
     ]
-    heads = ["slice", "judged", f"{metric} of the model", "best other", f"its {metric}", "lead", ""]
+    heads = ["slice", "judged", f"{metric} of the model", "best other", f"its {metric}", "lead", "verdict"]
     return section(f"{title}, by slice", element("div", *drawn, class_="charts"), table(heads, rows, wide=True))
 
 
 def _calibration(found: dict[str, Any]) -> Html:
-    drawn, rows = [], []
+    drawn, spreads, rows = [], [], []
     for task, each in found.items():
         rows.append([task, *(percent(each[key]) for key in ("mean_predicted", "mean_observed")), f"{each['ece']:.4f}"])
         bins = each["bins"]
@@ -219,11 +220,11 @@ def _calibration(found: dict[str, Any]) -> Html:
         labels = [percent(row["from"]) for row in spread]
         counts = columns(f"Predictions of a {task}", labels, {"shown": [row["count"] for row in spread]})
         text = table(["from", "shown"], [[label, row["count"]] for label, row in zip(labels, spread, strict=True)])
-        drawn.append(figure(f"How often which probability of a {task}", counts, text))
+        spreads.append(figure(f"How often which probability of a {task}", counts, text))
     return section(
         "Calibration of the second stage",
         table(["task", "mean predicted", "mean observed", "expected calibration error"], rows),
-        element("div", *drawn, class_="charts"),
+        element("div", *drawn, *spreads, class_="charts"),
     )
 
 
@@ -245,7 +246,7 @@ def _judged(result: dict[str, Any], parts: Sequence[str]) -> Html:
             "positives left out everywhere, since the catalogue does not have the item",
         ],
     ]
-    return section("What was judged", table(["", "count", ""], rows))
+    return section("What was judged", table(["what", "count", "which are"], rows))
 
 
 def _glossary(result: dict[str, Any], parts: Sequence[str]) -> Html:
@@ -257,7 +258,7 @@ def _glossary(result: dict[str, Any], parts: Sequence[str]) -> Html:
     rows.append(["better, worse", "The interval of the paired difference lies above 0, or below."])
     if "calibration" in result:
         rows.append(["expected calibration error", "Mean gap between predicted and observed rate over equal bins."])
-    return section("What the words mean", table(["", ""], rows))
+    return section("What the words mean", table(["word", "meaning"], rows))
 
 
 def _three(value: dict[str, Any]) -> tuple[float, float, float]:

@@ -10,9 +10,11 @@ import numpy as np
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.histories import Behaviour
 from pipelines.metrics import rank_metrics, slate_metrics
+from pipelines.progress import track
 from pipelines.rankers import Queries, Ranker
 
 _SCORES_AT_ONCE = 20_000_000
+_QUERIES_AT_ONCE = 1024
 
 
 def request_queries(behaviour: Behaviour, chosen: np.ndarray) -> Queries:
@@ -69,7 +71,8 @@ class Slates:
     def scores(self, ranker: Ranker) -> np.ndarray:
         """(S,) the ranker's score for each shown item; one that the catalogue does not know is level with the last."""
         scores = np.zeros(len(self.item))
-        for rows, block in self.queries.blocks(1024):
+        blocks = list(self.queries.blocks(_QUERIES_AT_ONCE))
+        for rows, block in track(blocks, f"{ranker.name}: slates", len(blocks)):
             flat = slice(self.offsets[rows.start], self.offsets[rows.stop])
             request = np.repeat(np.arange(len(block)), np.diff(self.offsets[rows.start : rows.stop + 1]))
             known = self.item[flat] > 0
@@ -119,7 +122,8 @@ class CatalogueTargets:
     def ranks(self, ranker: Ranker) -> np.ndarray:
         """(Q,) rank of each target, from 1; among equal scores the smaller item id comes first."""
         ranks = np.zeros(len(self.queries), np.int64)
-        for rows, block in self.queries.blocks(max(1, _SCORES_AT_ONCE // max(1, len(self.catalogue)))):
+        blocks = list(self.queries.blocks(max(1, _SCORES_AT_ONCE // max(1, len(self.catalogue)))))
+        for rows, block in track(blocks, f"{ranker.name}: catalogue", len(blocks)):
             target = self.target[rows]
             allowed = self.catalogue.on_offer(block.at) & unseen(self.behaviour, block, len(self.catalogue))
             allowed[np.arange(len(block)), target] = True

@@ -15,6 +15,7 @@ from pipelines.data.histories import Behaviour, load_behaviour
 from pipelines.data.splits import Part, Parts, everything, held_items, hide, split, split_at_random, split_by_items
 from pipelines.data.window import HistoryWindow
 from pipelines.errors import BadInput
+from pipelines.progress import stages
 from pipelines.recipe import Recipe
 from pipelines.run import Run
 from pipelines.vocabulary import Vocabulary
@@ -56,8 +57,7 @@ def prepare(
     Raises:
         BadInput: The recipe asks for slates and the dataset has none, or for a split that it does not have.
     """
-    catalogue = Catalogue.load(dataset)
-    behaviour = load_behaviour(dataset, catalogue.ids, positive_rating=recipe.data.positive_rating, engine=engine)
+    catalogue, behaviour = _load(dataset, recipe, engine)
     on_requests = bool(len(behaviour.requests)) and recipe.data.examples != "interactions"
     if recipe.data.examples == "impressions" and not on_requests:
         raise BadInput(f"{dataset.folder} has no impressions with a request_id: set data.examples to interactions.")
@@ -88,6 +88,15 @@ def prepare(
         _window(dataset, behaviour, recipe, words),
         _end(dataset),
     )
+
+
+def _load(dataset: Dataset, recipe: Recipe, engine: OpenEngine) -> tuple[Catalogue, Behaviour]:
+    with stages(dataset.info.name, {"reading the items": 1, "reading the events": 4}) as begin:
+        begin("reading the items")
+        catalogue = Catalogue.load(dataset)
+        begin("reading the events")
+        rating = recipe.data.positive_rating
+        return catalogue, load_behaviour(dataset, catalogue.ids, positive_rating=rating, engine=engine)
 
 
 def _knowing(words: Vocabulary, known: Vocabulary, catalogue: Catalogue) -> Vocabulary:
@@ -129,8 +138,7 @@ def seen_by(run: Run, dataset: Dataset, data: Prepared) -> Prepared:
 
 def prepare_for(run: Run, dataset: Dataset, *, engine: OpenEngine = open_duckdb) -> Prepared:
     """Load a dataset for a trained run: its vocabulary, and everything is the test."""
-    catalogue = Catalogue.load(dataset)
-    behaviour = load_behaviour(dataset, catalogue.ids, positive_rating=run.recipe.data.positive_rating, engine=engine)
+    catalogue, behaviour = _load(dataset, run.recipe, engine)
     return Prepared(
         dataset.info.name,
         catalogue,

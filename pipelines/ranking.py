@@ -18,7 +18,7 @@ from pipelines.metrics import slate_metrics
 from pipelines.model_ranker import ModelRanker
 from pipelines.popularity import Popularity
 from pipelines.prepare import Prepared
-from pipelines.progress import say
+from pipelines.progress import say, stages, track
 from pipelines.recipe import Ranking, Recipe
 from pipelines.second_stage import RankingInputs, padding
 from pipelines.vocabulary import Vocabulary
@@ -107,16 +107,22 @@ def train_ranking(
     built = build_ranking(settings, data.vocabulary, model.content.width)
     tower, appeal = built.tower, built.appeal
     inputs = RankingInputs(ModelRanker(model, data.window), appeal, popularity_of(data), data.catalogue.published_at)
-    rows = appeal.inputs(inputs.embedding, model.items.category.numpy())
-    # Before anything reads the table of items, which holds their appeal.
-    appeal.assign(fit_appeal(rows, train.offsets, train.item, train.clicked, settings.appeal_l2))
-    examples = _Examples.of(inputs, train, tower)
-    examples.set(
-        "appeal",
-        cross_fitted(rows, train.offsets, train.item, train.clicked, train.queries.at, settings.appeal_l2),
-    )
-    held = Slates.of(data.behaviour, data.parts.requests == Part.VALIDATION, known_only=True)
-    validation = _Examples.of(inputs, held, tower) if _usable(held).any() else None
+    shares = {"embedding the items": 2, "appeal": 1, "features of training": 6, "features of validation": 2}
+    with stages("second stage", shares) as begin:
+        begin("embedding the items")
+        rows = appeal.inputs(inputs.embedding, model.items.category.numpy())
+        begin("appeal")
+        # Before anything reads the table of items, which holds their appeal.
+        appeal.assign(fit_appeal(rows, train.offsets, train.item, train.clicked, settings.appeal_l2))
+        begin("features of training")
+        examples = _Examples.of(inputs, train, tower)
+        examples.set(
+            "appeal",
+            cross_fitted(rows, train.offsets, train.item, train.clicked, train.queries.at, settings.appeal_l2),
+        )
+        begin("features of validation")
+        held = Slates.of(data.behaviour, data.parts.requests == Part.VALIDATION, known_only=True)
+        validation = _Examples.of(inputs, held, tower) if _usable(held).any() else None
     epochs = settings.epochs if before is None else before.best_epoch
     metrics = _fit(tower, settings, examples, usable, validation, epochs=epochs, seed=recipe.training.seed)
     if before is None:
@@ -255,7 +261,7 @@ def _fit(
     before = tower.get_weights()
     best_epoch, best, best_weights = 0, validation.auc(tower) if validation else 0.0, before
     losses, scores = [], [best] if validation else []
-    for epoch in range(1, epochs + 1):
+    for epoch in track(range(1, epochs + 1), "epochs of the second stage", epochs):
         steps = [
             float(tower.train_on_batch(examples.batch(requests, rng)[0]))
             for requests, rng in _epoch(np.flatnonzero(usable), settings.batch_size, (seed, epoch))

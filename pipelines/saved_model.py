@@ -19,7 +19,7 @@ from pipelines.golden import golden_requests, python_answers
 from pipelines.image_vectors import load_image_encoder
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare_for
-from pipelines.progress import say
+from pipelines.progress import say, stages
 from pipelines.quantisation.facts import EDGE, add_edge
 from pipelines.recipe.model import IndexKind
 from pipelines.run import Run
@@ -27,6 +27,16 @@ from pipelines.second_stage import TwoStageRanker
 from pipelines.trained import first_stage, second_stage
 from pipelines.vocabulary import TAGS
 from serving.monitoring.fingerprint import IN_VERSION
+
+# How long each takes beside the others, on the newsroom of `belfry demo`.
+_STAGES = {
+    "building the graph": 4,
+    "saving": 4,
+    "golden requests": 2,
+    "asking a fresh process": 5,
+    "asking the model server": 5,
+    "fingerprint of the training data": 1,
+}
 
 
 def export(run: Run, to: Path, dataset: Dataset | None = None, *, index: IndexKind | None = None) -> Path:
@@ -64,28 +74,36 @@ def export(run: Run, to: Path, dataset: Dataset | None = None, *, index: IndexKi
     on_offer = prepared.on_offer_now()
     if not on_offer.any():
         raise BadInput(f"{data.folder} has no item on offer: all are removed or not yet published.")
-    module = recommender(run, prepared, first, second, on_offer, approximate=approximate)
-    edge = add_edge(run, module)
-    version = to / str(max(versions(to), default=0) + 1)
-    from towers.runtime import tf
+    with stages(f"export of {to.name}", _STAGES) as begin:
+        begin("building the graph")
+        module = recommender(run, prepared, first, second, on_offer, approximate=approximate)
+        edge = add_edge(run, module)
+        version = to / str(max(versions(to), default=0) + 1)
+        from towers.runtime import tf
 
-    with atomic_folder(version) as draft:
-        tf.saved_model.save(module, str(draft), signatures=module.signatures())
-        requests = golden_requests(prepared, run.vocabulary, on_offer)
-        asked = (prepared, first, second, run.vocabulary, on_offer, module.top_k)
-        expected = python_answers(requests, *asked)
-        say(f"comparing the saved model and the model server with the Python model, on {len(requests)} golden requests")
-        answers = check(draft, *asked, questions_of(requests), needs)
-        least_recall = run.recipe.export.least_recall if approximate else None
-        expected, ways = pass_gate(draft, requests, expected, answers, least_recall)
-        (draft / EXTRA).mkdir()
-        write_json(draft / EXTRA / EDGE, edge.model_dump(mode="json"))
-        known = training_fingerprint(
-            run, data, prepared, first, second, on_offer, model=to.name, version=int(version.name)
-        )
-        if known is not None:
-            (draft / IN_VERSION).write_text(known.dump(), encoding="utf-8")
-        write_extra(draft, run, requests, expected, ways, data.fingerprint(), first.items.shape[1], needs)
+        with atomic_folder(version) as draft:
+            begin("saving")
+            tf.saved_model.save(module, str(draft), signatures=module.signatures())
+            begin("golden requests")
+            requests = golden_requests(prepared, run.vocabulary, on_offer)
+            asked = (prepared, first, second, run.vocabulary, on_offer, module.top_k)
+            expected = python_answers(requests, *asked)
+            count = len(requests)
+            say(f"comparing the saved model and the model server with the Python model, on {count} golden requests")
+            begin("asking a fresh process")
+            answers = check(draft, *asked, questions_of(requests), needs)
+            least_recall = run.recipe.export.least_recall if approximate else None
+            begin("asking the model server")
+            expected, ways = pass_gate(draft, requests, expected, answers, least_recall)
+            (draft / EXTRA).mkdir()
+            write_json(draft / EXTRA / EDGE, edge.model_dump(mode="json"))
+            begin("fingerprint of the training data")
+            known = training_fingerprint(
+                run, data, prepared, first, second, on_offer, model=to.name, version=int(version.name)
+            )
+            if known is not None:
+                (draft / IN_VERSION).write_text(known.dump(), encoding="utf-8")
+            write_extra(draft, run, requests, expected, ways, data.fingerprint(), first.items.shape[1], needs)
     return version
 
 

@@ -9,7 +9,7 @@ from pipelines.errors import BadInput
 from pipelines.model_ranker import ModelRanker
 from pipelines.popularity import Popularity
 from pipelines.prepare import Prepared, prepare
-from pipelines.progress import say
+from pipelines.progress import say, stages
 from pipelines.rankers import Ranker
 from pipelines.ranking import build_ranking, load_ranking
 from pipelines.run import RANKER, Run
@@ -18,7 +18,9 @@ from pipelines.second_stage import RankingInputs, TwoStageRanker
 
 def first_stage(run: Run, data: Prepared) -> ModelRanker:
     """The two towers of a run over a dataset's items."""
-    return ModelRanker(run.model(data.catalogue), data.window)
+    with stages("the run", {"loading its towers": 1}) as begin:
+        begin("loading its towers")
+        return ModelRanker(run.model(data.catalogue), data.window)
 
 
 def second_stage(run: Run, data: Prepared, first: ModelRanker) -> TwoStageRanker | None:

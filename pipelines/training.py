@@ -29,7 +29,7 @@ from pipelines.judge import Slates
 from pipelines.model_ranker import ModelRanker
 from pipelines.optimizer import Tuner
 from pipelines.prepare import Prepared, prepare
-from pipelines.progress import say
+from pipelines.progress import say, stages
 from pipelines.rankers import Ranker
 from pipelines.ranking import SecondStage, popularity_of, resolve_ranking, save_ranking, train_ranking
 from pipelines.recipe import Recipe
@@ -257,7 +257,9 @@ def _train_towers(
         + (f" ({unknown:,} positives left out: item not in the catalogue)" if unknown else "")
     )
     train_projection = before.train_projection if before else _projection_is_trained(recipe, len(examples.rows))
-    model = build_model(recipe, data.vocabulary, data.catalogue, train_projection=train_projection)
+    with stages("towers", {"texts and images of the items": 1}) as begin_stage:
+        begin_stage("texts and images of the items")
+        model = build_model(recipe, data.vocabulary, data.catalogue, train_projection=train_projection)
     copied = warm_start(model, data.vocabulary, begin, data.catalogue) if begin else None
     if recipe.features.image is not None and not model.items.image.numpy().any():
         raise BadInput(f"no item of {data.name} has an image that can be decoded: leave features.image out.")

@@ -68,11 +68,13 @@ def course(metrics: dict[str, Any], recipe: dict[str, Any], rows: Sequence[Mappi
     return section("Course of the towers", *parts)
 
 
-def _curves(whose: str, fitted: Mapping[str, Any], marks: Mapping[int, str] | None = None) -> list[Html]:
+def _curves(
+    whose: str, fitted: Mapping[str, Any], marks: Mapping[int, str] | None = None, word: str = "best"
+) -> list[Html]:
     """Loss and validation metric by epoch, with the best epoch marked."""
     losses, best = fitted["loss"], fitted["best_epoch"]
     labels = [str(epoch) for epoch in range(len(losses) + 1)]
-    marked = {**(marks or {}), best: "best" if best not in (marks or {}) else "thaw, best"}
+    marked = {**(marks or {}), best: word if best not in (marks or {}) else f"thaw, {word}"}
     found = []
     if losses:
         title = f"Loss of {whose}"
@@ -83,7 +85,7 @@ def _curves(whose: str, fitted: Mapping[str, Any], marks: Mapping[int, str] | No
         title = f"Validation {chosen_by(fitted)} of {whose}"
         chart = lines(title, labels, [Line(chosen_by(fitted), scores)], from_zero=False, marks=marked)
         numbers = table(["epoch", chosen_by(fitted)], zip(labels, scores, strict=True))
-        found.append(figure(title, chart, numbers, note="Epoch 0 is the model before training."))
+        found.append(figure(title, chart, numbers, note=f"Epoch 0 is before {whose} learned."))
     return found
 
 
@@ -118,15 +120,16 @@ def _rate(value: float) -> str:
 
 
 def second_stage(ranking: dict[str, Any]) -> Html:
-    words = overfitting(ranking)[0] if ranking["validation"] else "Trained without a validation part."
-    requests = (
-        f"{ranking['requests']:,} requests, {len(ranking['loss'])} epochs, of which {ranking['best_epoch']} kept."
-    )
-    return section(
-        "Second stage",
-        element("p", f"{requests} {words}"),
-        element("div", *_curves("the second stage", ranking), class_="charts"),
-    )
+    """How the ranker learned; a linear one is kept as its last epoch left it."""
+    best, epochs = ranking["best_epoch"], len(ranking["loss"])
+    told = f"{ranking['requests']:,} requests, {epochs} epochs; the weights of epoch {best} are kept."
+    if ranking["validation"]:
+        scores = ranking["validation"]["by_epoch"]
+        told += (
+            f" Validation {chosen_by(ranking)} {scores[0]:.4f} in the first stage's order, {scores[best]:.4f} after."
+        )
+    drawn = _curves("the second stage", ranking, word="kept")
+    return section("Second stage", element("p", told), element("div", *drawn, class_="charts"))
 
 
 def ensemble_section(ensemble: dict[str, Any]) -> Html:

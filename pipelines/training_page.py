@@ -132,22 +132,23 @@ def _data(metrics: dict[str, Any], origin: dict[str, Any]) -> Html:
     parts: list[Html] = []
     if sizes:
         rows = [
-            [part, *(counts[unit] for unit in ("requests", "positives"))] for part, counts in sizes["parts"].items()
+            [part, *(counts[unit] for unit in ("requests", "positives"))]
+            for part, counts in sizes["parts"].items()
+            if any(counts.values())
         ]
         parts.append(table(["part", "requests", "positives"], rows, caption="Split"))
     facts: list[tuple[str, object]] = [
-        ("dataset", origin["dataset_name"]),
-        ("from", str(origin["first_at"])[:16]),
-        ("to", str(origin["last_at"])[:16]),
+        ("from", str(origin["first_at"])[:10]),
+        ("to", str(origin["last_at"])[:10]),
     ]
     facts += [(name, f"{sizes[name]:,}") for name in ("items", "users", "languages", "categories") if name in sizes]
     unknown = metrics["positives_of_unknown_items"]
-    facts.append(("positives left out, since the catalogue does not have the item", f"{unknown:,}"))
-    parts.append(table(["", ""], facts, caption="Dataset"))
+    facts.append(("positives of unknown items, left out", f"{unknown:,}"))
+    parts.append(table(["dataset", origin["dataset_name"]], facts, caption="Dataset"))
     for name in ("warm_start", "balance", "augmentation"):
         if metrics.get(name):
             found = _flat(metrics[name])
-            parts.append(table(["", ""], found.items(), caption=name.replace("_", " ").capitalize()))
+            parts.append(table(["what", "value"], found.items(), caption=name.replace("_", " ").capitalize()))
     return section("Data", *parts)
 
 
@@ -171,5 +172,9 @@ def _whole(about: dict[str, Any], recipe: dict[str, Any]) -> Html:
         "Recipe and versions",
         element("p", "Sections: " + ", ".join(on) + "."),
         folded("The whole recipe, recipe.yaml", about["recipe"]),
-        element("details", element("summary", "Versions and fingerprints"), join([versions, table(["of", ""], marks)])),
+        element(
+            "details",
+            element("summary", "Versions and fingerprints"),
+            join([versions, table(["of", "fingerprint"], marks)]),
+        ),
     )

@@ -13,6 +13,7 @@ from scipy.special import entr, expit, rel_entr
 from pipelines.judge import unseen
 from pipelines.model_ranker import ITEMS_AT_ONCE, ModelRanker
 from pipelines.prepare import Prepared
+from pipelines.progress import track
 from pipelines.rankers import DotProduct, Queries
 
 By = Literal["entropy", "margin", "committee"]
@@ -114,7 +115,8 @@ class Doubt:
         queries = Queries(users, log.user_offsets[users + 1], np.full(len(users), self.data.end))
         asked = self.members if self.by == "committee" else self.members[:1]
         size = max(1, min(_USERS_AT_ONCE, _SCORES_AT_ONCE // max(1, items * len(asked))))
-        for rows, block in queries.blocks(size):
+        blocks = list(queries.blocks(size))
+        for rows, block in track(blocks, "asking users", len(blocks)):
             yield (
                 rows,
                 unseen(self.data.behaviour, block, items) & self.allowed,

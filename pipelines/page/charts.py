@@ -124,7 +124,7 @@ def agreement(title: str, values: Sequence[Sequence[float]], *, format_: Format 
         return LEFT + frame.width * value / frame.high
 
     parts = frame.grid(format_)
-    for tick in frame.ticks:
+    for tick in frame.ticks[1:]:
         anchor = "end" if tick == frame.ticks[-1] else "middle"
         parts.append(element("text", format_(tick), x=number(x(tick)), y=number(frame.floor + 15), text_anchor=anchor))
     ends = {"x1": LEFT, "y1": number(frame.floor), "x2": number(x(frame.high)), "y2": number(frame.y(frame.high))}

@@ -60,7 +60,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, caption: 
     """A table that scrolls by itself where it is wider than the screen.
 
     Args:
-        headers: Of the columns.
+        headers: Of the columns; each is a word, or who cannot see the table does not know what its cells are.
         rows: Cells, as many as headers; columns of numbers are set to the right, None is a dash.
         caption: What the table shows.
         wide: Whether its cells stay on one line.
@@ -79,7 +79,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, caption: 
         element("table", above, head, body),
         class_="table wide" if wide else "table",
         tabindex="0",
-        role="region",
+        role="group",
         aria_label=caption or ", ".join(headers),
     )
 
@@ -96,7 +96,7 @@ def figure(title: str, chart: Html, numbers: Html | None = None, note: str = "")
 
 def folded(title: str, text: str) -> Html:
     """A text as it is in its file, behind its title until it is opened."""
-    whole = element("pre", text, tabindex="0", role="region", aria_label=title)
+    whole = element("pre", text, tabindex="0", role="group", aria_label=title)
     return element("details", element("summary", title), whole)
 
 

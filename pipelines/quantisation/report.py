@@ -129,7 +129,7 @@ def quantise_page(result: Mapping[str, Any]) -> str:
             section(
                 "Variants",
                 element("div", *charts, class_="charts"),
-                table(["variant", "", *_KEPT], judged, wide=True),
+                table(["variant", "verdict", *_KEPT], judged, wide=True),
                 *([element("ul", *refused)] if refused else []),
                 note,
             ),

@@ -192,7 +192,7 @@ def _by_value(journal: Journal, space: Space) -> list[Html]:
 
 
 def _trials(journal: Journal, space: Space) -> Html:
-    heads = ["trial", "", journal.metric, "lead", "best epoch", "seconds", *(path for path in space.keys)]
+    heads = ["trial", "state", journal.metric, "lead", "best epoch", "seconds", *(path for path in space.keys)]
     tones = {"completed": "good", "failed": "error", "running": "plain"}
     rows = [
         [

@@ -26,7 +26,7 @@ from pipelines.data.audit.tables import Tables, load_tables
 from pipelines.data.audit.times import EARLIEST, audit_times
 from pipelines.data.dataset import Dataset
 from pipelines.data.engine import open_duckdb
-from pipelines.progress import track
+from pipelines.progress import stages, track
 from pipelines.recipe import Recipe
 
 JSON, PAGE = "audit.json", "audit.html"
@@ -78,8 +78,11 @@ def audit(
         check_folder(out, replaces=(JSON, PAGE))
     with tempfile.TemporaryDirectory() as folder, open_duckdb(Path(folder) / "work") as engine:
         try:
-            tables = load_tables(engine, dataset, recipe.data.positive_rating)
-            report = _audit(tables, recipe, since, now or datetime.now(UTC))
+            with stages("audit", {"reading the tables": 1, "checks": 2}) as begin:
+                begin("reading the tables")
+                tables = load_tables(engine, dataset, recipe.data.positive_rating)
+                begin("checks")
+                report = _audit(tables, recipe, since, now or datetime.now(UTC))
         except duckdb.OutOfMemoryException:
             raise
         except duckdb.Error:

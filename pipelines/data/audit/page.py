@@ -123,7 +123,7 @@ def _drift(drift: dict[str, Any]) -> Html:
 
 
 def _slices(slices: dict[str, list[dict[str, Any]]]) -> Html:
-    heads = ["", "events", "share", "users", "items", "impressions", "positives", "label rate", "median dwell, s"]
+    heads = ["value", "events", "share", "users", "items", "impressions", "positives", "label rate", "median dwell, s"]
     heads += ["no dwell", "no position", "repeats"]
     parts: list[Html] = []
     for name, rows in slices.items():
@@ -182,7 +182,9 @@ def _checks(result: dict[str, Any]) -> Html:
         )
         for each in result["checks"]
     ]
-    parts = [table(["check", "", "what", "warning above", "error above"], rows, caption="Every check that was made")]
+    parts = [
+        table(["check", "verdict", "what", "warning above", "error above"], rows, caption="Every check that was made")
+    ]
     if result["skipped"]:
         parts.append(table(["check", "why not"], result["skipped"].items(), caption="Checks that were not made"))
     return section("Checks", element("details", element("summary", "All checks and limits"), join(parts)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import shutil
 import threading
@@ -29,6 +28,9 @@ from serving.gateway.settings import Settings
 from serving.model_server import ModelServer, Options
 from serving.monitoring.measures import Measure
 from serving.monitoring.records import write_measures
+from tests.browser import browser, keep_screenshot
+
+__all__ = ["browser", "keep_screenshot"]
 
 HOUR = 3_600 * 10**6
 DAY = 24 * HOUR
@@ -224,20 +226,6 @@ def room(open_newsroom: Callable[[], Newsroom]) -> Newsroom:
     return open_newsroom()
 
 
-@pytest.fixture(scope="module")
-def browser(require: Callable[[object, str], None]) -> Iterator[Any]:
-    """The system's Chromium. A module's own: while it is there, the thread has a running event loop."""
-    from playwright.sync_api import sync_playwright
-
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    require(found, "Chromium is not installed")
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage"] if os.geteuid() == 0 else []
-        opened = playwright.chromium.launch(executable_path=found, args=arguments)
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
 def visit(browser: Any, room: Newsroom) -> Iterator[Callable[..., Any]]:
     """Open a page of the console. In the end nothing was asked of another host, and nothing complained.
@@ -275,16 +263,3 @@ def visit(browser: Any, room: Newsroom) -> Iterator[Callable[..., Any]]:
         context.close()
     told = [each for each in complaints if not any(re.search(pattern, each) for pattern in allowed)]
     assert not told
-
-
-@pytest.fixture(scope="session")
-def keep_screenshot(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any, str], None]:
-    """Keep a picture of a page, in the folder BELFRY_SCREENSHOTS or among pytest's own."""
-    folder = Path(os.environ.get("BELFRY_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
-
-    def keep(page: Any, name: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        page.evaluate("scrollTo(0, 0)")  # or what stays at the top lies in the middle of the picture
-        page.screenshot(path=str(folder / f"{name}.png"), full_page=True)
-
-    return keep
