@@ -23,6 +23,7 @@ from pipelines.data.delimited import ROW
 from pipelines.data.engine import DuckDB, open_duckdb
 from pipelines.data.report import ImportReport
 from pipelines.errors import BadInput
+from pipelines.progress import stages
 
 _ROW_GROUP = 131_072
 _BATCH = 16_384
@@ -77,13 +78,18 @@ class Import:
         Raises:
             BadInput: There is no event or no item left.
         """
-        self.report.check()
-        self._require(events, "event")
-        self._require(items, "item")
-        write_table(self.engine, items.order_by(ROW), self.draft / "items.parquet", schema.ITEMS, transform_items)
-        write_table(self.engine, events.order_by("at", ROW), self.draft / "events.parquet", schema.EVENTS)
-        if users is not None:
-            write_table(self.engine, users.order_by(ROW), self.draft / "users.parquet", _with_free_columns(users))
+        with stages("import", {"checking": 1, "items": 3, "events": 5, "users": 1}) as begin:
+            begin("checking")
+            self.report.check()
+            self._require(events, "event")
+            self._require(items, "item")
+            begin("items")
+            write_table(self.engine, items.order_by(ROW), self.draft / "items.parquet", schema.ITEMS, transform_items)
+            begin("events")
+            write_table(self.engine, events.order_by("at", ROW), self.draft / "events.parquet", schema.EVENTS)
+            if users is not None:
+                begin("users")
+                write_table(self.engine, users.order_by(ROW), self.draft / "users.parquet", _with_free_columns(users))
         (summary,) = self.engine.fetch(
             events.agg(
                 events=ibis._.count(),

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipelines.errors import Stopped
 from pipelines.metrics import Estimate, bootstrap
+from pipelines.progress import track
 from pipelines.quantisation.histories import Histories
 from pipelines.quantisation.recommend import Recommendations
 from pipelines.quantisation.runners import Runner
@@ -69,7 +70,7 @@ class Lists:
     def of(cls, recommendations: Recommendations, histories: Histories) -> Lists:
         rows = [
             recommendations.best(histories.row(query), histories.allowed(query), max(CUTOFFS))[0]
-            for query in range(len(histories))
+            for query in track(range(len(histories)), "recommending", len(histories))
         ]
         return cls(np.stack(rows))
 

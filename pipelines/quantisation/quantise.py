@@ -16,7 +16,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.errors import BadInput, Stopped
 from pipelines.export_gate import EXTRA, GOLDEN, MANIFEST
 from pipelines.golden import Answers
-from pipelines.progress import say
+from pipelines.progress import say, stages, track
 from pipelines.quantisation import golden
 from pipelines.quantisation.bundle import publish, size_of, write_bundle
 from pipelines.quantisation.compare import Lists, Refused, agreement, compared, content_kept, embeddings
@@ -106,7 +106,9 @@ def quantise(
     data = dataset or _training_data(version, manifest)
     from towers.runtime import tf
 
-    loaded = tf.saved_model.load(str(version))
+    with stages("quantise", {"loading the version": 1}) as begin:
+        begin("loading the version")
+        loaded = tf.saved_model.load(str(version))
     parts = {"user": loaded.edge.user, "content": loaded.edge.content}
     if facts.ranking is not None:
         parts["ranker"] = loaded.edge.rank
@@ -138,8 +140,10 @@ def quantise(
         converted.mkdir()
         wanted = [*variants, *([ONNX] if with_onnx else [])]
         say(f"converting to {', '.join(wanted)}")
-        reasons = convert_all(frozen, wanted, converted)
-        for variant in variants:
+        with stages("quantise", {f"converting to {', '.join(wanted)}": 1}) as begin:
+            begin(f"converting to {', '.join(wanted)}")
+            reasons = convert_all(frozen, wanted, converted)
+        for variant in track(variants, "variants", len(variants)):
             say(f"{variant}: comparing with float")
             try:
                 if why := reasons[variant]:
@@ -192,9 +196,11 @@ def _measure(
     difference = expected.difference(golden.answers(float_, facts, requests))
     if difference is not None:
         raise Stopped(f"the functions for conversion do not answer like the model that they are of: {difference}.")
-    rows = [histories.row(query) for query in range(len(histories))]
+    rows = [histories.row(query) for query in track(range(len(histories)), "real histories", len(histories))]
     inputs = {"user": [float_.inputs(row) for row in rows], "content": some}
-    users = np.concatenate([functions["user"](each)["embedding"] for each in inputs["user"]])
+    users = np.concatenate(
+        [functions["user"](each)["embedding"] for each in track(inputs["user"], "embedding users", len(rows))]
+    )
     if facts.ranking is not None:
         inputs["ranker"] = []
         for query in range(min(_COMPARED, len(rows))):

@@ -26,6 +26,7 @@ from pipelines.data.sources.newsroom.simulation import simulate
 from pipelines.data.sources.newsroom.sizes import END, Size
 from pipelines.data.sources.newsroom.texts import Desk
 from pipelines.data.sources.newsroom.world import Newsroom
+from pipelines.progress import stages
 
 TRUTH = "truth.parquet"
 LICENCE = "simulated by Belfry: invented names and texts, free to use"
@@ -58,17 +59,26 @@ def import_newsroom(size: str | Size, destination: Path, *, seed: int = 17, name
         BadInput: There is no such size, the seed is negative, or the destination cannot be written.
     """
     destination = Path(destination)
-    newsroom = Newsroom.generate(size, seed)
-    with new_import(destination) as job:
-        job.finish(
-            items=_items(job, newsroom),
-            events=_events(job, newsroom),
-            users=_users(job, newsroom),
-            name=name or destination.resolve().name,
-            source=f"newsroom simulator, seed {seed}",
-            licence=LICENCE,
-            transform_items=_Covers(newsroom),
-        )
+    shares = {"people and articles": 1, "texts": 1, "days": 4, "writing the tables": 4}
+    with stages("newsroom", shares) as begin:
+        begin("people and articles")
+        newsroom = Newsroom.generate(size, seed)
+        with new_import(destination) as job:
+            begin("texts")
+            items = _items(job, newsroom)
+            begin("days")
+            events = _events(job, newsroom)
+            users = _users(job, newsroom)
+            begin("writing the tables")
+            job.finish(
+                items=items,
+                events=events,
+                users=users,
+                name=name or destination.resolve().name,
+                source=f"newsroom simulator, seed {seed}",
+                licence=LICENCE,
+                transform_items=_Covers(newsroom),
+            )
     return job.report
 
 
