@@ -46,17 +46,16 @@ def folds_page(result: dict[str, Any], recipe: str) -> str:
         [tuple(each[key] for key in ("low", "mean", "high")) for each in test.values()],
         colours=[0 if name == metric else 4 for name in test],
     )
-    # Student's t over the folds.
     charts = element(
         "div",
         figure(f"{metric} by fold", by_fold, numbers),
-        figure("Mean over the folds, with its 95 % interval", means),
+        figure("Mean over the folds", means, note="With its 95 % interval by Student's t."),
         class_="charts",
     )
     table_ = table(
         ["fold", "examples", "best epoch", *test],
         [
-            [name, row["examples"], row["best_epoch"], *row["test"].values()]
+            [name, row["examples"], row["best_epoch"], *(f"{value:.4f}" for value in row["test"].values())]
             for name, row in zip(names, rows, strict=True)
         ],
         caption="The test of each fold",

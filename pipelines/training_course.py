@@ -79,12 +79,12 @@ def _curves(
     if losses:
         title = f"Loss of {whose}"
         chart = lines(title, labels, [Line("loss", [None, *losses])], from_zero=False, marks=marked)
-        found.append(figure(title, chart, table(["epoch", "loss"], zip(labels[1:], losses, strict=True))))
+        found.append(figure(title, chart, table(["epoch", "loss"], zip(labels[1:], map(_four, losses), strict=True))))
     if fitted["validation"]:
         scores = fitted["validation"]["by_epoch"]
         title = f"Validation {chosen_by(fitted)} of {whose}"
         chart = lines(title, labels, [Line(chosen_by(fitted), scores)], from_zero=False, marks=marked)
-        numbers = table(["epoch", chosen_by(fitted)], zip(labels, scores, strict=True))
+        numbers = table(["epoch", chosen_by(fitted)], zip(labels, map(_four, scores), strict=True))
         found.append(figure(title, chart, numbers, note=f"Epoch 0 is before {whose} learned."))
     return found
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipelines.cli.options import Data, EngineName, Json, Master, OtherData, Out, RunFolder, show
+from pipelines.cli.options import Data, EngineName, Json, Master, OtherData, Out, RunFolder, show, starting
 from pipelines.errors import BadInput
 
 
@@ -47,8 +47,10 @@ def evaluate(
     """Judge a run beside simple baselines, with 95 % intervals."""
     from pipelines.data.dataset import Dataset
     from pipelines.data.engine import choose_engine
-    from pipelines.evaluation import evaluate as run_evaluate
-    from pipelines.evaluation import table_lines
+
+    with starting():
+        from pipelines.evaluation import evaluate as run_evaluate
+        from pipelines.evaluation import table_lines
     from pipelines.run import EVALUATION_PAGE, Run
 
     other = Dataset.open(data) if data else None
@@ -60,7 +62,8 @@ def evaluate(
 
 def score(run: RunFolder, data: Data, out: Out, as_json: Json = False) -> None:
     """Write a score for every impression, as TSV: request_id, item_id, score."""
-    from pipelines.answers import score as run_score
+    with starting():
+        from pipelines.answers import score as run_score
     from pipelines.data.dataset import Dataset
     from pipelines.run import Run
 
@@ -78,7 +81,8 @@ def recommend(
     as_json: Json = False,
 ) -> None:
     """Write each user's best items, as TSV: user_id, item_id, rank, score. Seen items are left out."""
-    from pipelines.answers import recommend as run_recommend
+    with starting():
+        from pipelines.answers import recommend as run_recommend
     from pipelines.data.dataset import Dataset
     from pipelines.run import Run
 
@@ -106,7 +110,9 @@ def explore(
 ) -> None:
     """Write the items or users that a run is least sure of, as TSV: id, score, positives so far, title."""
     from pipelines.data.dataset import Dataset
-    from pipelines.explore import explore as run_explore
+
+    with starting():
+        from pipelines.explore import explore as run_explore
     from pipelines.run import Run
 
     result = run_explore(
@@ -170,7 +176,9 @@ def export(
     """Write the next numbered version of a model for TF Serving or `belfry model-server`."""
     from pipelines.data.dataset import Dataset
     from pipelines.run import Run
-    from pipelines.saved_model import export as run_export
+
+    with starting():
+        from pipelines.saved_model import export as run_export
 
     version = run_export(Run.open(run), to, Dataset.open(data) if data else None, index=index)
     result = {"model": to.name, "version": int(version.name), "folder": str(version)}

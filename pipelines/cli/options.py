@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,16 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 EngineName = Annotated[str, typer.Option("--engine", help="What prepares the events: duckdb or spark.")]
 Master = Annotated[str | None, typer.Option("--master", help="Of Spark, such as spark://host:7077.")]
 Name = Annotated[str | None, typer.Option("--name", help="The dataset's name; by default the folder's.")]
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Show that something is happening while TensorFlow is imported, which takes seconds."""
+    from pipelines.progress import stages
+
+    with stages("starting", {"importing TensorFlow": 1}) as begin:
+        begin("importing TensorFlow")
+        yield
 
 
 def show(result: Any, lines: Iterable[str], *, as_json: bool) -> None:

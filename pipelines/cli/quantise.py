@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import Json, show
+from pipelines.cli.options import Json, show, starting
 
 
 def quantise(
@@ -36,7 +36,9 @@ def quantise(
     from pipelines.data.dataset import Dataset
     from pipelines.quantisation.convert import VARIANTS
     from pipelines.quantisation.quantise import REPORT
-    from pipelines.quantisation.quantise import quantise as run_quantise
+
+    with starting():
+        from pipelines.quantisation.quantise import quantise as run_quantise
     from pipelines.quantisation.report import table_lines
 
     chosen = list(dict.fromkeys(variant or ["dynamic_range"]))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.cli.options import Data, EngineName, Json, Master, Out, show
+from pipelines.cli.options import Data, EngineName, Json, Master, Out, show, starting
 from pipelines.errors import BadInput
 
 
@@ -79,7 +79,9 @@ def train(
         show(result, [*table_lines(result), f"report written to {out}, see {PAGE}"], as_json=as_json)
         return
     from pipelines.run import REPORT
-    from pipelines.training import train as run_train
+
+    with starting():
+        from pipelines.training import train as run_train
 
     metrics = run_train(loaded, Dataset.open(data), out, resume=resume, mlflow=mlflow, engine=chosen)
     lines = [f"epoch {metrics['best_epoch']} of {metrics['epochs']} kept"]

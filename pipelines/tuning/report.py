@@ -198,7 +198,7 @@ def _trials(journal: Journal, space: Space) -> Html:
         [
             "as it is" if trial.number < 0 else str(trial.number + 1),
             badge(trial.status, tones[trial.status]),
-            trial.score,
+            None if trial.score is None else f"{trial.score:.4f}",
             _lead(trial) or None,
             trial.best_epoch,
             f"{trial.seconds:.0f}",
