@@ -17,7 +17,7 @@ from pipelines.errors import BadInput
 from pipelines.judge import CatalogueTargets, Slates
 from pipelines.metrics import bootstrap
 from pipelines.prepare import Prepared, prepare
-from pipelines.progress import say
+from pipelines.progress import say, track
 from pipelines.rankers import FixedOrder
 from pipelines.ranking import resolve_ranking
 from pipelines.recipe import Recipe
@@ -123,7 +123,7 @@ def compare(variants: Mapping[str, Recipe], dataset: Dataset, *, seeds: int = 1,
     values: dict[str, list[dict[str, np.ndarray]]] = {}
     about: dict[str, dict[str, Any]] = {}
     judge, part, metric, name_of_data = None, Part.TEST, "", ""
-    for name, recipe in variants.items():
+    for name, recipe in track(variants.items(), "variants", len(variants)):
         trained_once = recipe.training.model_copy(update={"refit": False})
         recipe = recipe.model_copy(update={"training": trained_once})
         data = prepare(dataset, recipe)

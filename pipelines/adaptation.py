@@ -17,7 +17,7 @@ from pipelines.judge import CatalogueTargets, Slates
 from pipelines.metrics import bootstrap
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare
-from pipelines.progress import say
+from pipelines.progress import say, track
 from pipelines.rankers import FixedOrder
 from pipelines.recipe import Adaptation, Recipe
 from pipelines.training import train_prepared
@@ -56,7 +56,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path, *, domain: str, held_out:
     values: dict[str, dict[str, dict[str, np.ndarray]]] = {name: {} for name in judges}
     with atomic_folder(out, replaces=(REPORT,)) as draft:
         epochs = {}
-        for method in _METHODS:
+        for method in track(_METHODS, "trainings", len(_METHODS)):
             say(f"training: {method}")
             aims = {"adversarial": target, "multi_task": None}
             chosen = (

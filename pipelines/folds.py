@@ -18,7 +18,7 @@ from pipelines.fit import Validation
 from pipelines.folds_page import folds_page
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare
-from pipelines.progress import say
+from pipelines.progress import say, track
 from pipelines.ranking import resolve_ranking
 from pipelines.recipe import Recipe
 from pipelines.run import RECIPE, origin_of
@@ -61,7 +61,7 @@ def cross_validate(
     recipes = [_of_fold(recipe, by, folds, fold) for fold in range(folds)]
     with unfinished(out, origin_of(recipes[0], dataset), recipes[0], resume=resume) as work:
         rows = []
-        for fold, each in enumerate(recipes):
+        for fold, each in track(enumerate(recipes), "folds", folds):
             say(f"fold {fold + 1} of {folds}")
             data = prepare(dataset, each, engine=engine)
             each = resolve_ranking(each, data)

@@ -18,7 +18,7 @@ from pipelines.data.sources.newsroom.sizes import DAY
 from pipelines.data.sources.store import import_store
 from pipelines.errors import BadInput
 from pipelines.fill_store import append_events, as_rows
-from pipelines.progress import say
+from pipelines.progress import say, track
 from pipelines.recipe import Recipe
 from pipelines.registry import CONFIG, Registry
 from pipelines.run import Run
@@ -104,7 +104,7 @@ def simulate(out: Path, recipe: Recipe, plan: Plan, rules: Rules = RULES) -> dic
         with _gateway(out, clock, plan.explore) as gateway:
             operator.begin(world.live_from)
             traffic = Traffic(world, gateway.url, clock)
-            for day in range(plan.days):
+            for day in track(range(plan.days), "days", plan.days):
                 begin = world.live_from + day * DAY
                 wanted = plan.spoilt_on is not None and spoilt is None and day >= plan.spoilt_on
                 if wanted and not operator.is_trying:
