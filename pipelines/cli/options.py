@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,9 @@ Name = Annotated[str | None, typer.Option("--name", help="The dataset's name; by
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
     """Show that something is happening while TensorFlow is imported, which takes seconds."""
+    if "tensorflow" in sys.modules:
+        yield
+        return
     from pipelines.progress import stages
 
     with stages("starting", {"importing TensorFlow": 1}) as begin:
