@@ -7,6 +7,7 @@ Keras 3 on the TensorFlow backend.
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from typing import Any
@@ -34,6 +35,9 @@ with warnings.catch_warnings():
     import keras_hub
     import tensorflow_recommenders as tfrs
     import tensorflow_text  # noqa: F401  (registers its ops)
+
+# Its Python side warns of each new model that a process builds as of a function traced too often.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 __all__ = ["import_keras_tuner", "keras", "keras_hub", "limit_threads", "seed_everything", "tf", "tfrs"]
 
