@@ -74,10 +74,10 @@ BUILT: dict[str, Any] = {
 def write_editions(folder: Path, *, seed: int = 17) -> Any:
     """The dataset of the built case, below `folder`."""
     from pipelines.data.dataset import Dataset
-    from pipelines.data.sources.newsroom import Size, import_newsroom
+    from pipelines.data.sources.newsroom import NewsroomSize, import_newsroom
     from pipelines.data.sources.table import import_table
 
-    import_newsroom(Size(articles=1_600, users=1_500, days=14, requests=30_000), folder / "newsroom", seed=seed)
+    import_newsroom(NewsroomSize(articles=1_600, users=1_500, days=14, requests=30_000), folder / "newsroom", seed=seed)
     rng = np.random.default_rng(seed)
     items = pq.read_table(folder / "newsroom" / "items.parquet")
     items = items.filter(pc.equal(items["language"], "en")).select(["item_id", "title", "published_at"])

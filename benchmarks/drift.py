@@ -15,7 +15,7 @@ from benchmarks.drift_shifts import SHIFTS, Day
 from pipelines.data.sources.newsroom.language import LANGUAGES, topics
 from pipelines.data.sources.newsroom.readers import SEGMENTS
 from pipelines.data.sources.newsroom.simulation import Slates, simulate
-from pipelines.data.sources.newsroom.sizes import DAY, Size
+from pipelines.data.sources.newsroom.sizes import DAY, NewsroomSize
 from pipelines.data.sources.newsroom.world import Newsroom
 from serving.events import Store
 from serving.events.items import put_items
@@ -30,7 +30,7 @@ MICRO = 1_000_000
 NEWSROOMS, WARM_UP, WEEK, WEEKS = 9, 10, 7, 4
 QUIET = 200
 # One day more, which is not looked at: nobody comes to a newsroom in its last hour.
-SIZE = Size(articles=3_400, users=4_000, days=WARM_UP + WEEK * WEEKS + 1, requests=82_000)
+SIZE = NewsroomSize(articles=3_400, users=4_000, days=WARM_UP + WEEK * WEEKS + 1, requests=82_000)
 WIDTH = 32
 LAG = 3_600.0
 

@@ -261,10 +261,10 @@ def write(folder: Path) -> None:
 
     from pipelines.data.dataset import Dataset, new_dataset, write_info
     from pipelines.data.sources.newsroom import import_newsroom
-    from pipelines.fill_store import fill_store
     from pipelines.recipe import Recipe
     from pipelines.run import Run
     from pipelines.saved_model import export
+    from pipelines.store_filling import fill_store
     from pipelines.training import train
 
     import_newsroom("small", folder / "newsroom", seed=17, name="newsroom")

@@ -21,6 +21,7 @@ from pipelines.progress import say, track
 from pipelines.rankers import FixedOrder
 from pipelines.ranking import resolve_ranking
 from pipelines.recipe import Recipe
+from pipelines.result import Result
 from pipelines.training import train_prepared
 
 REPORT, PAGE = "ablation.json", "ablation.html"
@@ -46,9 +47,7 @@ STEPS: dict[str, Any] = {
 }
 
 
-def ablate(
-    recipe: Recipe, dataset: Dataset, out: Path, *, without: Sequence[str] = (), seeds: int = 1
-) -> dict[str, Any]:
+def ablate(recipe: Recipe, dataset: Dataset, out: Path | str, *, without: Sequence[str] = (), seeds: int = 1) -> Result:
     """Train a recipe as it is and once without each step, judge all on the same rows, and write what each is worth.
 
     The test part judges, or where there is none, the validation part, which has also chosen the epochs. `refit` is left
@@ -63,6 +62,7 @@ def ablate(
     Raises:
         BadInput: A step is not known or not on, nothing is there to judge on, or `out` is somebody's folder.
     """
+    out = Path(out)
     check_folder(out, replaces=FILES)
     steps = list(dict.fromkeys(without)) or steps_of(recipe)
     variants = {WHOLE: recipe, **{step: switched_off(recipe, step) for step in steps}}
@@ -107,7 +107,7 @@ def switched_off(recipe: Recipe, step: str) -> Recipe:
     return Recipe.model_validate(values)
 
 
-def compare(variants: Mapping[str, Recipe], dataset: Dataset, *, seeds: int = 1, gains: bool = False) -> dict[str, Any]:
+def compare(variants: Mapping[str, Recipe], dataset: Dataset, *, seeds: int = 1, gains: bool = False) -> Result:
     """Train recipes of one split and judge them on the same rows; the first is what the others are compared with.
 
     Args:
@@ -170,7 +170,7 @@ def compare(variants: Mapping[str, Recipe], dataset: Dataset, *, seeds: int = 1,
     for name, columns in worth.items():
         result["variants"][name]["worth"] = _estimates(columns, seed)
     result["verdict"] = {name: _verdict(result, name) for name in worth}
-    return result
+    return Result(result, table_lines, table_rows)
 
 
 def _judge(data: Prepared, seed: int) -> tuple[Slates | CatalogueTargets, Part]:
@@ -223,3 +223,14 @@ def table_lines(result: dict[str, Any]) -> list[str]:
         added = added_by(variants[name if result["gains"] else first], name) if "worth" in about else ""
         lines.append(f"  {said:{wide}} {cell(about['metrics'][metric]):26} {worth:26} {added}".rstrip())
     return [*lines, "", *result["verdict"].values()]
+
+
+def table_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each variant and metric; `worth_mean` and so on are the difference from the first variant."""
+    return [
+        {"variant": name, "metric": metric}
+        | value
+        | {f"worth_{key}": about.get("worth", {}).get(metric, {}).get(key) for key in ("mean", "low", "high")}
+        for name, about in result["variants"].items()
+        for metric, value in about["metrics"].items()
+    ]

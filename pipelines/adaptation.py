@@ -20,13 +20,14 @@ from pipelines.prepare import Prepared, prepare
 from pipelines.progress import say, track
 from pipelines.rankers import FixedOrder
 from pipelines.recipe import Adaptation, Recipe
+from pipelines.result import Result
 from pipelines.training import train_prepared
 
 REPORT = "report.json"
 _METHODS = ("without", "adversarial", "multi_task")
 
 
-def adapt(recipe: Recipe, dataset: Dataset, out: Path, *, domain: str, held_out: str) -> dict[str, Any]:
+def adapt(recipe: Recipe, dataset: Dataset, out: Path | str, *, domain: str, held_out: str) -> Result:
     """Train a recipe three times with no click on the held-out domain, and judge each on the test part's clicks there.
 
     The epoch is chosen by the validation part, in which the held-out domain is not: nobody has its labels. The two
@@ -37,6 +38,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path, *, domain: str, held_out:
     Raises:
         BadInput: The domain is not there, or has no click in the test part to be judged on; or `out` is somebody's.
     """
+    out = Path(out)
     check_folder(out, replaces=(REPORT,))
     settings = (recipe.adaptation or Adaptation()).model_copy(update={"domain": domain})
     others = ("ranking", "ensemble", "self_training")
@@ -79,7 +81,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path, *, domain: str, held_out:
         }
         result["verdict"] = _verdicts(result)
         write_json(draft / REPORT, result)
-    return result
+    return Result(result, table_lines, table_rows)
 
 
 def _judges(data: Prepared, held: np.ndarray) -> dict[str, Slates | CatalogueTargets]:
@@ -145,6 +147,18 @@ def table_lines(result: dict[str, Any]) -> list[str]:
             lead = _signed(difference[method][metric]) if method in difference else ""
             lines.append(f"  {method:12} {cell:28} {lead}".rstrip())
     return [*lines, "", *result["verdict"].values()]
+
+
+def table_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each part, method and metric, with the lead over the model without where there is one."""
+    rows = []
+    for part in (each for each in ("held_out", "others") if each in result):
+        for method, metrics in result[part]["metrics"].items():
+            for metric, value in metrics.items():
+                lead = result[part]["difference"].get(method, {}).get(metric, {})
+                more = {f"lead_{key}": lead.get(key) for key in ("mean", "low", "high")}
+                rows.append({"part": part, "method": method, "metric": metric} | value | more)
+    return rows
 
 
 def _signed(value: dict[str, float]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.window import NOBODY
 from pipelines.errors import BadInput
 from pipelines.judge import Slates, unseen
-from pipelines.prepare import prepare_for
+from pipelines.prepare import Prepared, prepare_for
 from pipelines.progress import say, track
 from pipelines.rankers import Queries
 from pipelines.run import Run
@@ -22,7 +22,7 @@ from pipelines.trained import trained_ranker
 _SCORES_AT_ONCE = 20_000_000
 
 
-def score(run: Run, dataset: Dataset, out: Path) -> int:
+def score(run: Run, dataset: Dataset, out: Path | str) -> int:
     """Write request_id, item_id and score for every impression of `dataset`; returns the number of rows.
 
     An item that the catalogue does not know is level with the last of its request.
@@ -41,11 +41,17 @@ def score(run: Run, dataset: Dataset, out: Path) -> int:
     unknown = int((slates.item == 0).sum())
     if unknown:
         say(f"{unknown:,} of {len(scores):,} shown items are not in the catalogue: level with the last of theirs")
-    return write_rows(out, ("request_id", "item_id", "score"), rows)
+    return write_rows(Path(out), ("request_id", "item_id", "score"), rows)
 
 
 def recommend(
-    run: Run, dataset: Dataset, out: Path, *, k: int, candidates: Path | None = None, users: Path | None = None
+    run: Run,
+    dataset: Dataset,
+    out: Path | str,
+    *,
+    k: int = 10,
+    candidates: Path | str | Sequence[str] | None = None,
+    users: Path | str | Sequence[str] | None = None,
 ) -> int:
     """Write user_id, item_id, rank and score of each user's best `k` items; returns the number of rows.
 
@@ -53,20 +59,40 @@ def recommend(
     device the last one known of the user.
 
     Args:
-        candidates: Only these items, an id a line; whoever names them has decided that they are on offer.
-        users: Only these users, an id a line, in that order; a user without a history gets what suits everybody.
+        run: Whose model ranks.
+        dataset: Whose users, items and events count.
+        out: A file for the table, tab-separated, ids as the source wrote them.
+        k: K, items of a user.
+        candidates: Only these items: a list of ids, or the path of a file with an id a line. Whoever names them has
+            decided that they are on offer.
+        users: Only these users, in that order, a list or a file as above; a user without a history gets what suits
+            everybody.
 
     Raises:
         BadInput: A file cannot be read, or holds no id that the dataset knows.
     """
-    data = prepare_for(run, dataset)
+    rows = recommendations(run, prepare_for(run, dataset), k=k, candidates=candidates, users=users)
+    written = ((user, item, rank, f"{value:.7g}") for user, item, rank, value in rows)
+    return write_rows(Path(out), ("user_id", "item_id", "rank", "score"), written)
+
+
+def recommendations(
+    run: Run,
+    data: Prepared,
+    *,
+    k: int,
+    candidates: Path | str | Sequence[str] | None = None,
+    users: Path | str | Sequence[str] | None = None,
+) -> Iterator[tuple[str, str, int, float]]:
+    """The rows that `recommend` writes, one after the other: user_id, item_id, rank from 1, score."""
     catalogue, behaviour, log = data.catalogue, data.behaviour, data.behaviour.interactions
     allowed = data.on_offer_now()
     if candidates is not None:
         wanted = _ids(candidates)
         allowed = np.isin(catalogue.ids.astype(str), np.array(wanted, dtype=str))
         if not allowed.any():
-            raise BadInput(f"{candidates}: none of its {len(wanted):,} items is in {dataset.folder}.")
+            where = f"{candidates}: none of its" if isinstance(candidates, Path | str) else "none of the"
+            raise BadInput(f"{where} {len(wanted):,} items is in {data.name}.")
         if allowed.sum() < len(set(wanted)):
             say(
                 f"{len(set(wanted)) - int(allowed.sum()):,} of the candidates are not in the catalogue and are left out"
@@ -77,25 +103,21 @@ def recommend(
     if len(known) < len(ids):
         say(f"{len(ids) - len(known):,} of the users are not in the dataset: they get what a new user gets")
     ranker = trained_ranker(run, data)
-
-    def rows() -> Iterable[tuple[Any, ...]]:
-        size = max(1, min(1024, _SCORES_AT_ONCE // len(catalogue)))
-        blocks = range(0, len(ids), size)
-        for start in track(blocks, "recommending", len(blocks)):
-            block = ids[start : start + size]
-            row = np.array([place.get(user, NOBODY) for user in block], dtype=np.int64)
-            ends = np.where(row == NOBODY, 0, log.user_offsets[row + 1])
-            queries = Queries(row, ends, np.full(len(row), data.end))
-            scores = ranker.catalogue(queries, unseen(behaviour, queries, len(catalogue)) & allowed)
-            best = [_top(values, k) for values in scores]
-            pairs = np.repeat(np.arange(len(block)), [len(items) for items in best])
-            # What ranks a whole catalogue need not be a score; what is written is the one that a server gives too.
-            values = iter(ranker.pairs(queries, pairs, np.concatenate(best)))
-            for user, items in zip(block, best, strict=True):
-                for rank, (item, value) in enumerate(zip(items, values, strict=False), start=1):
-                    yield user, catalogue.ids[item], rank, f"{value:.7g}"
-
-    return write_rows(out, ("user_id", "item_id", "rank", "score"), rows())
+    size = max(1, min(1024, _SCORES_AT_ONCE // len(catalogue)))
+    blocks = range(0, len(ids), size)
+    for start in track(blocks, "recommending", len(blocks)):
+        block = ids[start : start + size]
+        row = np.array([place.get(user, NOBODY) for user in block], dtype=np.int64)
+        ends = np.where(row == NOBODY, 0, log.user_offsets[row + 1])
+        queries = Queries(row, ends, np.full(len(row), data.end))
+        scores = ranker.catalogue(queries, unseen(behaviour, queries, len(catalogue)) & allowed)
+        best = [_top(values, k) for values in scores]
+        pairs = np.repeat(np.arange(len(block)), [len(items) for items in best])
+        # What ranks a whole catalogue need not be a score; what is given is the one that a server gives too.
+        values = iter(ranker.pairs(queries, pairs, np.concatenate(best)))
+        for user, items in zip(block, best, strict=True):
+            for rank, (item, value) in enumerate(zip(items, values, strict=False), start=1):
+                yield str(user), str(catalogue.ids[item]), rank, float(value)
 
 
 def _top(scores: np.ndarray, k: int) -> np.ndarray:
@@ -104,7 +126,12 @@ def _top(scores: np.ndarray, k: int) -> np.ndarray:
     return order[np.isfinite(scores[order])]
 
 
-def _ids(path: Path) -> list[str]:
+def _ids(among: Path | str | Sequence[str]) -> list[str]:
+    if not isinstance(among, Path | str):
+        if not len(among):
+            raise BadInput("an empty list of ids: name at least one, or leave it out.")
+        return list(among)
+    path = Path(among)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

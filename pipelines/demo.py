@@ -12,22 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
 from pipelines.data.histories import Interactions
 from pipelines.data.sources.newsroom import import_newsroom
-from pipelines.evaluation import evaluate, table_lines
-from pipelines.prepare import prepare
+from pipelines.evaluation import evaluate
+from pipelines.feeds import article, last_read, request_of
+from pipelines.feeds import feed_lines as user_lines
+from pipelines.prepare import prepare_for
 from pipelines.progress import say
 from pipelines.recipe import Recipe
 from pipelines.run import EVALUATION, EVALUATION_PAGE, Run
 from pipelines.saved_model import export
 from pipelines.served import Served, model_server, one_row
 from pipelines.training import train
-from recipes import shipped
 
 _SHOWN = 10
-_READ_SHOWN = 6
 
 
 @contextlib.contextmanager
@@ -40,13 +39,12 @@ def demo(out: Path, *, seed: int) -> Iterator[dict[str, Any]]:
     import_newsroom("small", out / "data", seed=seed, name="newsroom")
     data = Dataset.open(out / "data")
     step(f"training two towers on {data.info.events:,} events ({', '.join(data.info.languages)})")
-    loaded = Recipe.load(shipped("demo"))
-    recipe = loaded.model_copy(update={"training": loaded.training.model_copy(update={"seed": seed})})
+    recipe = Recipe.shipped("demo").changed({"training.seed": seed})
     train(recipe, data, out / "run")
     run = Run.open(out / "run")
     step("evaluating on the last days, beside popularity and newest-first")
     metrics = evaluate(run, out=run.folder / EVALUATION, report=run.folder / EVALUATION_PAGE)
-    say("\n".join(table_lines(metrics)))
+    say(str(metrics))
     step("exporting the SavedModel")
     version = export(run, out / "models" / "feed")
     step("serving it on loopback and asking for a feed by REST and by gRPC")
@@ -66,13 +64,8 @@ def demo(out: Path, *, seed: int) -> Iterator[dict[str, Any]]:
 
 def feed_lines(result: dict[str, Any]) -> list[str]:
     """The feed for a reader: what the user had read, then what they get."""
-    lines = ["", f"User {result['user']} (language {result['language'] or 'unknown'}) had read, newest first:"]
-    lines += [f"      {item['category']:<12} {item['title']}" for item in result["read"]]
-    lines += ["", "Their feed, by REST and by gRPC alike:"]
-    lines += [
-        f"  {place:>2}  {item['score']:6.2f}  {item['category']:<12} {item['title']}"
-        for place, item in enumerate(result["feed"], start=1)
-    ]
+    feed = [line.replace("Their feed:", "Their feed, by REST and by gRPC alike:") for line in user_lines(result)]
+    lines = ["", *feed]
     lines += ["", f"From logs to this feed in {result['seconds']:.0f} s. REST {result['rest']}, gRPC {result['grpc']}"]
     return lines
 
@@ -97,22 +90,10 @@ class _Steps:
 
 
 def _feed(run: Run, data: Dataset, served: Served) -> dict[str, Any]:
-    prepared = prepare(data, run.recipe)
+    prepared = prepare_for(run, data)
     catalogue, log = prepared.catalogue, prepared.behaviour.interactions
     user = _reader(log)
-    rows = np.arange(log.user_offsets[user], log.user_offsets[user + 1])[-run.recipe.features.history :]
-    end = int(log.at.max())
-    language = str(log.user_language[user])
-    request = {
-        "history_ids": [str(catalogue.ids[item - 1]) for item in log.item[rows]],
-        "history_age_seconds": [float(end - at) for at in log.at[rows]],
-        "history_dwell_seconds": [float(dwell) for dwell in log.dwell[rows]],
-        "history_scroll_depth": [float(depth) for depth in log.scroll[rows]],
-        "language": language,
-        "device": str(log.device[rows[-1]]),
-        "time_seconds": end,
-        "exclude_ids": [str(catalogue.ids[item - 1]) for item in log.item[log.user_offsets[user] : rows[0]]],
-    }
+    request = request_of(prepared, run.recipe.features.history, user)
     by_rest = served.ask_rest("recommend", request)
     by_grpc = served.ask_grpc("recommend", one_row(request))
     same = [item.decode() for item in by_grpc["ids"][0]] == by_rest["ids"]
@@ -121,10 +102,10 @@ def _feed(run: Run, data: Dataset, served: Served) -> dict[str, Any]:
     place = {str(item): row for row, item in enumerate(catalogue.ids)}
     return {
         "user": str(log.user_ids[user]),
-        "language": language,
-        "read": [_article(catalogue, int(item) - 1) for item in log.item[rows][::-1][:_READ_SHOWN]],
+        "language": request["language"],
+        "read": last_read(prepared, user),
         "feed": [
-            {**_article(catalogue, place[item]), "score": value}
+            {**article(catalogue, place[item]), "score": value}
             for item, value in zip(by_rest["ids"][:_SHOWN], by_rest["scores"][:_SHOWN], strict=True)
             if item
         ],
@@ -137,12 +118,3 @@ def _reader(log: Interactions) -> int:
     english = np.flatnonzero(log.user_language == "en")
     chosen = english if len(english) else np.arange(len(sizes))
     return int(chosen[np.argsort(sizes[chosen], kind="stable")[int(len(chosen) * 0.75)]])
-
-
-def _article(catalogue: Catalogue, row: int) -> dict[str, str]:
-    return {
-        "item_id": str(catalogue.ids[row]),
-        "title": str(catalogue.title[row]),
-        "category": str(catalogue.category[row]),
-        "language": str(catalogue.language[row]),
-    }

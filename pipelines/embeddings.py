@@ -33,7 +33,7 @@ def embedding_schema(run: Run, width: int, whose: str = "item_id") -> pa.Schema:
     return pa.schema(fields, {FINGERPRINT: fingerprint_of(run.folder / WEIGHTS)})
 
 
-def embed(run: Run, out: Path, dataset: Dataset | None = None) -> int:
+def embed(run: Run, out: Path | str, dataset: Dataset | None = None) -> int:
     """Write item_id and embedding (D float32) of every item, by item id; returns the number of items.
 
     The dot product with the embedding of a user (`embed_users` of an exported model) is the score of the first stage.
@@ -46,7 +46,7 @@ def embed(run: Run, out: Path, dataset: Dataset | None = None) -> int:
     Raises:
         BadInput: `out` is not a file, or there is no item.
     """
-    check_file(out)
+    out = check_file(Path(out))
     data = dataset or run.training_data()
     catalogue = Catalogue.load(data)
     if not len(catalogue):
@@ -63,7 +63,7 @@ def embed(run: Run, out: Path, dataset: Dataset | None = None) -> int:
     return done
 
 
-def embed_users(run: Run, out: Path, dataset: Dataset | None = None) -> int:
+def embed_users(run: Run, out: Path | str, dataset: Dataset | None = None) -> int:
     """Write user_id and embedding (D float32) of every user with a history, by user id; returns the number of users.
 
     An embedding is what `embed_users` of the exported model gives at the end of the dataset: the whole history, the
@@ -75,7 +75,7 @@ def embed_users(run: Run, out: Path, dataset: Dataset | None = None) -> int:
     Raises:
         BadInput: `out` is not a file, or no user has a history.
     """
-    check_file(out)
+    out = check_file(Path(out))
     data = dataset or run.training_data()
     prepared = prepare_for(run, data)
     log = prepared.behaviour.interactions
@@ -95,7 +95,7 @@ def embed_users(run: Run, out: Path, dataset: Dataset | None = None) -> int:
     return len(users)
 
 
-def read_embeddings(path: Path, run: Run) -> tuple[np.ndarray, np.ndarray]:
+def read_embeddings(path: Path | str, run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Ids (N,) str and embeddings (N, D) float32 of a file that `embed` or `embed_users` wrote for this run.
 
     Raises:

@@ -22,6 +22,7 @@ from pipelines.prepare import Prepared, prepare, prepare_for
 from pipelines.progress import stages, track
 from pipelines.rankers import FixedOrder, Ranker, item_knn, popularity, text_profile, tfidf_profile
 from pipelines.recipe import Text
+from pipelines.result import Result
 from pipelines.run import Run
 from pipelines.second_stage import TwoStageRanker
 from pipelines.slices import Slices
@@ -35,10 +36,10 @@ def evaluate(
     run: Run,
     other: Dataset | None = None,
     *,
-    out: Path | None = None,
-    report: Path | None = None,
+    out: Path | str | None = None,
+    report: Path | str | None = None,
     engine: OpenEngine = open_duckdb,
-) -> dict[str, Any]:
+) -> Result:
     """Metrics of a run and of the baselines, with 95 % bootstrap intervals.
 
     Without `other`, the test part of the run's own dataset is judged; with it, everything in `other`. Slates are
@@ -54,9 +55,7 @@ def evaluate(
     Raises:
         BadInput: There is nothing to judge on.
     """
-    for path in (out, report):
-        if path is not None:
-            check_file(path)
+    out, report = (None if path is None else check_file(Path(path)) for path in (out, report))
     own = prepare(run.training_data(), run.recipe, engine=engine)
     data = own if other is None else prepare_for(run, other, engine=engine)
     slates = Slates.of(data.behaviour, data.parts.requests == Part.TEST, known_only=True)
@@ -102,7 +101,7 @@ def evaluate(
         write_json(out, result)
     if report is not None:
         write_text(report, evaluation_page(result))
-    return result
+    return Result(result, table_lines, table_rows)
 
 
 def baselines(own: Prepared, data: Prepared, run: Run) -> list[Ranker]:
@@ -205,6 +204,19 @@ def table_lines(result: dict[str, Any]) -> list[str]:
             f"expected calibration error {found['ece']:.4f}",
         ]
     return lines
+
+
+def table_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each part, slice ("all" for the whole), ranker and metric, with the model's lead where it has one."""
+    rows = []
+    for part in ("slates", "catalogue"):
+        for name, found in ({"all": result[part]} | result[part]["slices"] if part in result else {}).items():
+            for ranker, metrics in found["metrics"].items():
+                for metric, value in metrics.items():
+                    row = {"part": part, "slice": name, "ranker": ranker, "metric": metric} | value
+                    lead = found["difference"].get(ranker, {}).get(metric, {})
+                    rows.append(row | {f"lead_{key}": lead.get(key) for key in ("mean", "low", "high")})
+    return rows
 
 
 def _slice_lines(slices: dict[str, Any], metric: str) -> list[str]:

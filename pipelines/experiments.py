@@ -9,7 +9,7 @@ from pipelines.registry import Registry
 from serving.events import Store
 from serving.experiments.declaration import BadExperiment, Experiment
 from serving.experiments.looking import Look, look
-from serving.experiments.records import Record, change, record, records, stop
+from serving.experiments.records import Record, change_experiment, list_experiments, read_experiment, stop_experiment
 
 _OWN = 0.95  # of a variant's slates, that a version must have answered: a label moves a little later than one says
 _SHIFT = 0.01  # of a share, below which Thompson sampling leaves it
@@ -52,7 +52,7 @@ def conclude(
         StoreAway: The database cannot be reached or written.
         BadInput: It is over, or it promotes and no registry that knows the model is given.
     """
-    found = record(store, name)
+    found = read_experiment(store, name)
     if not found.is_running:
         raise BadInput(f"{name} is over: {found.why}")
     experiment = found.experiment
@@ -64,7 +64,7 @@ def conclude(
     if seen.verdict == "running":
         return Conclusion(name, seen, False, None, _shift(store, experiment, seen))
     version, done = _settle(experiment, seen, registry, model)
-    stop(store, name, now, f"{seen.why} {done}".strip(), seen.verdict)
+    stop_experiment(store, name, now, f"{seen.why} {done}".strip(), seen.verdict)
     return Conclusion(name, seen, True, version, done)
 
 
@@ -77,7 +77,7 @@ def conclude_all(
         StoreAway: The database cannot be reached or written.
         BadInput: Of the first that could not be concluded, after all others were.
     """
-    running: list[Record] = records(store, running=True)
+    running: list[Record] = list_experiments(store, running=True)
     found: list[Conclusion] = []
     failed: BadInput | None = None
     for each in running:
@@ -85,7 +85,7 @@ def conclude_all(
             found.append(conclude(store, each.experiment.name, now, registry, model))
         except (BadInput, BadExperiment) as error:
             # Somebody else may have ended it meanwhile.
-            if record(store, each.experiment.name).is_running:
+            if read_experiment(store, each.experiment.name).is_running:
                 failed = failed or BadInput(str(error))
     if failed is not None:
         raise failed
@@ -144,6 +144,6 @@ def _shift(store: Store, experiment: Experiment, seen: Look) -> str:
         name: {"share": seen.shares[name], "treatment": each.treatment.changes}
         for name, each in experiment.variants.items()
     }
-    change(store, experiment.name, variants=variants)
+    change_experiment(store, experiment.name, variants=variants)
     told = ", ".join(f"{name} {share:.0%}" for name, share in seen.shares.items())
     return f"The next users are divided {told}."

@@ -21,6 +21,7 @@ from pipelines.prepare import Prepared, prepare
 from pipelines.progress import say, track
 from pipelines.ranking import resolve_ranking
 from pipelines.recipe import Recipe
+from pipelines.result import Result
 from pipelines.run import RECIPE, origin_of
 from pipelines.training import train_prepared
 from pipelines.unfinished import unfinished
@@ -35,13 +36,13 @@ _TRAINING_UNITS = 2000
 def cross_validate(
     recipe: Recipe,
     dataset: Dataset,
-    out: Path,
+    out: Path | str,
     *,
     folds: int,
     by: Literal["users", "time"] = "time",
     resume: bool = False,
     engine: OpenEngine = open_duckdb,
-) -> dict[str, Any]:
+) -> Result:
     """Train a recipe once for each fold and write how it does on the fold's test; no model is kept.
 
     By users, every user is tested once, by a model that has seen nothing of theirs. By time, a model is tested on the
@@ -57,6 +58,7 @@ def cross_validate(
     Raises:
         BadInput: A fold has nothing to be judged on, or as for `pipelines.training.train`.
     """
+    out = Path(out)
     check_folder(out, replaces=FILES)
     recipes = [_of_fold(recipe, by, folds, fold) for fold in range(folds)]
     with unfinished(out, origin_of(recipes[0], dataset), recipes[0], resume=resume) as work:
@@ -82,7 +84,7 @@ def cross_validate(
             (draft / RECIPE).write_text(recipe.dump(), encoding="utf-8")
             (draft / PAGE).write_text(folds_page(result, recipe.dump()), encoding="utf-8")
             write_json(draft / REPORT, result)
-    return result
+    return Result(result, table_lines, table_rows)
 
 
 def _of_fold(recipe: Recipe, by: str, folds: int, fold: int) -> Recipe:
@@ -153,3 +155,13 @@ def table_lines(result: dict[str, Any]) -> list[str]:
         f"[{gap['low']:+.4f}, {gap['high']:+.4f}] {chosen}",
     ]
     return lines
+
+
+def table_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each fold and metric: its value on the fold's training part and on its test."""
+    return [
+        {"fold": fold, "metric": metric, "training": row["training"][metric], "test": value}
+        | {name: row[name] for name in ("examples", "best_epoch")}
+        for fold, row in enumerate(result["folds"])
+        for metric, value in row["test"].items()
+    ]

@@ -116,7 +116,7 @@ class Registry:
         BadInput: It is no folder, or its registry cannot be read.
     """
 
-    def __init__(self, models: Path) -> None:
+    def __init__(self, models: Path | str) -> None:
         self.folder = Path(models)
         if not self.folder.is_dir():
             raise BadInput(f"{self.folder} is not a folder of models, MODELS/NAME/VERSION.")
@@ -140,7 +140,7 @@ class Registry:
         with self._changing() as content:
             content.served_at = path.rstrip("/") or "/"
 
-    def add(self, name: str, version: int, why: str) -> None:
+    def add(self, name: str, version: int, why: str = "") -> None:
         """A new version is a candidate.
 
         Raises:
@@ -154,7 +154,7 @@ class Registry:
                 raise BadInput(f"version {version} of {name} is known already: it is {model.states[version]}.")
             self._set(model, version, "candidate", why)
 
-    def try_out(self, name: str, version: int, why: str) -> None:
+    def try_out(self, name: str, version: int, why: str = "") -> None:
         """A candidate becomes the canary, of which there is one.
 
         Raises:
@@ -166,7 +166,7 @@ class Registry:
                 raise BadInput(f"version {other} of {name} is the canary: promote or retire it first.")
             self._set(model, version, "canary", why)
 
-    def promote(self, name: str, version: int, why: str) -> None:
+    def promote(self, name: str, version: int, why: str = "") -> None:
         """A candidate or the canary becomes the champion; the one before is retired, and stays loaded.
 
         Raises:
@@ -178,7 +178,7 @@ class Registry:
                 self._set(model, champion, "retired", f"version {version} is promoted")
             self._set(model, version, "champion", why)
 
-    def retire(self, name: str, version: int, why: str) -> None:
+    def retire(self, name: str, version: int, why: str = "") -> None:
         """A candidate or the canary is taken out.
 
         Raises:
@@ -187,7 +187,7 @@ class Registry:
         with self._changing() as content:
             self._set(self._known(content, name, version, "candidate", "canary"), version, "retired", why)
 
-    def roll_back(self, name: str, why: str) -> int:
+    def roll_back(self, name: str, why: str = "") -> int:
         """The champion before is the champion again; returns its version.
 
         Raises:
@@ -202,7 +202,7 @@ class Registry:
             self._set(model, before, "champion", f"rolled back from version {champion}: {why}")
             return before
 
-    def pin(self, name: str, label: str, version: int, why: str) -> None:
+    def pin(self, name: str, label: str, version: int, why: str = "") -> None:
         """Keep a version loaded under a further label, such as `frozen` for a long-term holdout, whatever its state.
 
         A label that is pinned already moves.
@@ -224,7 +224,7 @@ class Registry:
                 raise BadInput(f"version {version} of {name} has the label {label} already.")
             model.pin_history.append(Pin(label=label, version=version, at=time.time(), why=why))
 
-    def unpin(self, name: str, label: str, why: str) -> int:
+    def unpin(self, name: str, label: str, why: str = "") -> int:
         """Take a label away that `pin` gave; returns the version that had it.
 
         Raises:

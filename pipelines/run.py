@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib.metadata
 import platform
@@ -122,7 +123,22 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
+        """What training said: the epoch kept, losses, the validation metric by epoch, and what was added."""
         return read_json(self.folder / METRICS)
+
+    def history(self) -> list[dict[str, Any]]:
+        """A row for each fit and epoch, for plotting: `fit` (such as towers), `epoch` from 0, and its figures.
+
+        Epoch 0 is the untrained model, which has no loss. A figure that an epoch has not is None.
+
+        Raises:
+            BadInput: The run has no such file, or it is broken.
+        """
+        try:
+            with (self.folder / HISTORY).open(newline="", encoding="utf-8") as file:
+                return [{name: _figure(name, value) for name, value in row.items()} for row in csv.DictReader(file)]
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{self.folder / HISTORY} cannot be read ({error}): train it again.") from None
 
     def model(self, catalogue: Catalogue) -> Any:
         """The trained `towers.two_tower.TwoTower` over the items of `catalogue`."""
@@ -141,6 +157,12 @@ class Run:
         if model.image_encoder is not None:
             model.items.image.assign(image_table(catalogue.images, model.image_encoder, version))
         return model
+
+
+def _figure(name: str, value: str) -> str | int | float | None:
+    if name == "fit":
+        return value
+    return None if value == "" else int(value) if name == "epoch" else float(value)
 
 
 def origin_of(recipe: Recipe, dataset: Dataset, warm_start: Run | None = None) -> Origin:

@@ -39,7 +39,7 @@ _STAGES = {
 }
 
 
-def export(run: Run, to: Path, dataset: Dataset | None = None, *, index: IndexKind | None = None) -> Path:
+def export(run: Run, to: Path | str, dataset: Dataset | None = None, *, index: IndexKind | None = None) -> Path:
     """Write the next version under `to` and return its folder.
 
     The file is loaded again by a fresh process that knows neither Keras nor Belfry, and its answers to real histories

@@ -33,6 +33,7 @@ from pipelines.progress import say, stages
 from pipelines.rankers import Ranker
 from pipelines.ranking import SecondStage, popularity_of, resolve_ranking, save_ranking, train_ranking
 from pipelines.recipe import Recipe
+from pipelines.result import Result
 from pipelines.run import (
     FILES,
     MEMBERS,
@@ -61,14 +62,14 @@ _EXAMPLES_PER_COLUMN = 20
 def train(
     recipe: Recipe,
     dataset: Dataset,
-    out: Path,
+    out: Path | str,
     *,
     resume: bool = False,
     mlflow: str | None = None,
     engine: OpenEngine = open_duckdb,
     warm_start: Run | None = None,
     judge: Judge | None = None,
-) -> dict[str, Any]:
+) -> Result:
     """Train and write the run folder `out`; returns its metrics.json.
 
     The weights kept are those of the epoch with the best validation metric, the untrained model (epoch 0) included.
@@ -94,16 +95,29 @@ def train(
             is of another recipe or dataset, or is not to be resumed, or the weights of `warm_start` are of another
             kind of model.
     """
+    out = Path(out)
     if warm_start is not None:
         check_warm_start(recipe, warm_start)
     together = workers()
     if together is None:
-        return _train(recipe, dataset, out, resume, mlflow, engine, warm_start, judge)
+        return Result(_train(recipe, dataset, out, resume, mlflow, engine, warm_start, judge), training_lines)
     if recipe.adapts or recipe.self_training is not None:
         what = "adaptation" if recipe.adapts else "self_training"
         raise BadInput(f"{what} does not train on several workers: unset TF_CONFIG.")
     with together.folder(out) as own:
-        return _train(recipe, dataset, own, resume, mlflow if own == out else None, engine, warm_start, judge)
+        recorded = mlflow if own == out else None
+        return Result(_train(recipe, dataset, own, resume, recorded, engine, warm_start, judge), training_lines)
+
+
+def training_lines(metrics: dict[str, Any]) -> list[str]:
+    """What came of a training, as plain text."""
+    lines = [f"epoch {metrics['best_epoch']} of {metrics['epochs']} kept"]
+    if metrics["validation"]:
+        best = max(metrics["validation"]["by_epoch"])
+        lines[0] += f", validation {metrics['validation']['metric']} {best:.4f}"
+    if "self_training" in metrics:
+        lines.append(f"self-training: the {metrics['self_training']['kept']} is kept")
+    return lines
 
 
 def _train(

@@ -9,3 +9,8 @@ from pathlib import Path
 def shipped(name: str) -> Path:
     """The path of the recipe `name`, such as "demo"."""
     return Path(str(files(__name__) / f"{name}.yaml"))
+
+
+def names() -> list[str]:
+    """Of all recipes that ship."""
+    return sorted(path.name.removesuffix(".yaml") for path in files(__name__).iterdir() if path.name.endswith(".yaml"))

@@ -105,11 +105,10 @@ def audit(
     loaded = Recipe.load(recipe) if recipe else Recipe()
     moment = _moment(since) if since else None
     from pipelines.data.audit import audit as run_audit
-    from pipelines.data.audit.lines import audit_lines
     from pipelines.data.dataset import Dataset
 
     report = run_audit(Dataset.open(dataset), loaded, since=moment, out=out)
-    lines = [*audit_lines(report), *([f"audit written to {out}"] if out else [])]
+    lines = [*report.lines(), *([f"audit written to {out}"] if out else [])]
     show(report.result, lines, as_json=as_json)
     if not report.passed:
         raise typer.Exit(1)

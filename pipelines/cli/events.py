@@ -35,8 +35,7 @@ def import_dataset(
 ) -> None:
     """Put a dataset's items and events into a store. Doing it again adds nothing."""
     from pipelines.data.dataset import Dataset
-    from pipelines.fill_store import fill_store
+    from pipelines.store_filling import fill_store
 
     done = fill_store(Dataset.open(dataset), store)
-    line = f"{done['items']:,} items put, {done['new_events']:,} of {done['events']:,} events were new"
-    show(done, [line], as_json=as_json)
+    show(done, done.lines(), as_json=as_json)

@@ -39,7 +39,7 @@ def start(
 
     with _opened(store) as opened:
         experiment = Experiment.load(file)
-        records.start(opened, experiment, _now())
+        records.start_experiment(opened, experiment, _now())
     told = ", ".join(f"{name} {each.share:.0%}" for name, each in experiment.variants.items())
     show(experiment.model_dump(mode="json"), [f"{experiment.name} runs: {told}"], as_json=as_json)
 
@@ -50,7 +50,7 @@ def list_(store: StoreOption, as_json: Json = False) -> None:
     from serving.experiments import records
 
     with _opened(store) as opened:
-        found = records.records(opened)
+        found = records.list_experiments(opened)
     lines = [line for each in found for line in _lines(each)]
     show({"experiments": [each.as_json() for each in found]}, lines or ["no experiment"], as_json=as_json)
 
@@ -61,7 +61,7 @@ def show_(name: Name, store: StoreOption, as_json: Json = False) -> None:
     from serving.experiments import records
 
     with _opened(store) as opened:
-        found, looks = records.record(opened, name), records.looks(opened, name)
+        found, looks = records.read_experiment(opened, name), records.list_looks(opened, name)
     lines = [*_lines(found), *(f"  {_time(at)}  {seen['verdict']:<10} {seen['why']}" for at, seen in looks)]
     show(found.as_json() | {"looks": [seen for _, seen in looks]}, lines, as_json=as_json)
 
@@ -94,7 +94,7 @@ def look(
             try:
                 if name is None:
                     found = conclude_all(opened, now, registry, model)
-                elif looked and not records.record(opened, name).is_running:
+                elif looked and not records.read_experiment(opened, name).is_running:
                     found = []  # somebody else has ended it
                 else:
                     found = [conclude(opened, name, now, registry, model)]
@@ -128,7 +128,7 @@ def ramp(
     from serving.experiments import records
 
     with _opened(store) as opened:
-        changed = records.change(opened, name, ramp=share)
+        changed = records.change_experiment(opened, name, ramp=share)
     show({"name": name, "ramp": changed.ramp}, [f"{name}: {changed.ramp:.0%} of its users are in"], as_json=as_json)
 
 
@@ -143,8 +143,8 @@ def stop(
     from serving.experiments import records
 
     with _opened(store) as opened:
-        was = records.stop(opened, name, _now(), why)
-        found = records.record(opened, name)
+        was = records.stop_experiment(opened, name, _now(), why)
+        found = records.read_experiment(opened, name)
     lines = [f"{name} is over" if was else f"{name} was over before: {found.why}"]
     labels = sorted({each.treatment.label for each in found.experiment.treated.values() if each.treatment.label})
     if was and found.experiment.on_win == "promote":

@@ -50,14 +50,13 @@ def evaluate(
 
     with starting():
         from pipelines.evaluation import evaluate as run_evaluate
-        from pipelines.evaluation import table_lines
     from pipelines.run import EVALUATION_PAGE, Run
 
     other = Dataset.open(data) if data else None
     # The run's own folder holds what is said of its own data, where that may be written.
     page = report or (run / EVALUATION_PAGE if data is None and os.access(run, os.W_OK) else None)
     result = run_evaluate(Run.open(run), other, out=out, report=page, engine=choose_engine(engine, master))
-    show(result, [*table_lines(result), *([f"page written to {page}"] if page else [])], as_json=as_json)
+    show(result, [*result.lines(), *([f"page written to {page}"] if page else [])], as_json=as_json)
 
 
 def score(run: RunFolder, data: Data, out: Out, as_json: Json = False) -> None:
@@ -112,7 +111,7 @@ def explore(
     from pipelines.data.dataset import Dataset
 
     with starting():
-        from pipelines.explore import explore as run_explore
+        from pipelines.exploration import explore as run_explore
     from pipelines.run import Run
 
     result = run_explore(
@@ -128,7 +127,7 @@ def explore(
         most_alike=most_alike,
         seed=seed,
     )
-    show(result, [f"{result['rows']:,} of {result['among']:,} {what} written to {out}"], as_json=as_json)
+    show(result, result.lines(), as_json=as_json)
 
 
 def embed(

@@ -13,7 +13,7 @@ from pipelines.cli.options import Json, show
 from pipelines.errors import BadInput
 
 if TYPE_CHECKING:
-    from pipelines.monitor import Look
+    from pipelines.monitoring import MonitoredWindow
     from serving.monitoring.measures import Measure
 
 # In the order of a table; what is no share has its own unit in its name.
@@ -64,15 +64,15 @@ def monitor(
     import threading
     import time
 
-    from pipelines.monitor import Retraining, Watched, stored
-    from pipelines.monitor import monitor as run_once
-    from pipelines.monitor import watch as run_on
+    from pipelines.monitoring import RetrainCommand, Watched, stored
+    from pipelines.monitoring import monitor as run_once
+    from pipelines.monitoring import watch as run_on
 
     retraining = None
     if retrain_work is not None:
         if models is None or model is None:
             raise BadInput("--retrain-work needs --models and --model: which model is retrained.")
-        retraining = Retraining(store, models, model, retrain_work, recipe)
+        retraining = RetrainCommand(store, models, model, retrain_work, recipe)
     watched = Watched(store, models, model, model_server, hours, rules, positive_rating, retraining)
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -92,7 +92,7 @@ def monitor(
             signal.signal(number, handler)
 
 
-def _show(look: Look, slices: bool, as_json: bool) -> None:
+def _show(look: MonitoredWindow, slices: bool, as_json: bool) -> None:
     if as_json:
         import json
 
@@ -102,7 +102,7 @@ def _show(look: Look, slices: bool, as_json: bool) -> None:
         show({}, _lines(look, slices), as_json=False)
 
 
-def _as_dict(look: Look) -> dict[str, Any]:
+def _as_dict(look: MonitoredWindow) -> dict[str, Any]:
     import dataclasses
 
     return {
@@ -116,7 +116,7 @@ def _as_dict(look: Look) -> dict[str, Any]:
     }
 
 
-def _lines(look: Look, slices: bool) -> Iterator[str]:
+def _lines(look: MonitoredWindow, slices: bool) -> Iterator[str]:
     yield f"{_iso(look.start)} to {_iso(look.end)}"
     for (variant, slice_), found in _grouped(look.measures, slices):
         name = " ".join(each for each in (variant and f"variant {variant}", slice_) if each) or "all"

@@ -30,14 +30,14 @@ def off_policy(
 
     It needs answers that were left to chance in part: serve with BELFRY_EXPLORE=0.2, for example.
     """
-    from pipelines.off_policy import estimate, estimate_lines
+    from pipelines.off_policy import estimate_off_policy
     from serving.events import Store, StoreError
 
     now = time.time_ns() // 1000
     try:
         with Store(store, create=False) as opened:
             start = now - round(days * 86_400_000_000)
-            found = estimate(opened, version, start, now, most=most, category_share=category_share)
+            found = estimate_off_policy(opened, version, start, now, most=most, category_share=category_share)
     except StoreError as error:
         raise BadInput(str(error)) from None
-    show(found.as_dict(), estimate_lines(found), as_json=as_json)
+    show(found.as_dict(), found.lines(), as_json=as_json)

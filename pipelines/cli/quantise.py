@@ -39,7 +39,6 @@ def quantise(
 
     with starting():
         from pipelines.quantisation.quantise import quantise as run_quantise
-    from pipelines.quantisation.report import table_lines
 
     chosen = list(dict.fromkeys(variant or ["dynamic_range"]))
     result = run_quantise(
@@ -53,7 +52,7 @@ def quantise(
         histories=histories,
         publish_to=publish,
     )
-    lines = [*table_lines(result), f"written to {out}, see {REPORT}"]
+    lines = [*result.lines(), f"written to {out}, see {REPORT}"]
     if result["published"]:
         lines.append(f"published as {result['published']}: belfry edge {publish}")
     show(result, lines, as_json=as_json)

@@ -39,7 +39,7 @@ def retrain(
     import datetime
 
     try:
-        until = datetime.datetime.now(datetime.UTC) if now is None else datetime.datetime.fromisoformat(now)
+        until = None if now is None else datetime.datetime.fromisoformat(now)
     except ValueError:
         raise BadInput(f"--now is a moment such as 2026-01-31T06:00:00+00:00, not {now!r}.") from None
     from pipelines.recipe import Recipe

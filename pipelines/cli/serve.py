@@ -63,13 +63,14 @@ def serve(
     from pipelines.version_book import RegistryBook
     from serving.gateway.run import run_gateway
 
-    chosen: dict[str, Any] = {"store_url": store, "bind": bind, "port": port}
+    chosen: dict[str, Any] = {"bind": bind, "port": port}
     chosen |= {
         name: value for name, value in (("model_server", model_server), ("redis_url", redis), ("label", label)) if value
     }
     kept = models if models is not None and (models / REGISTRY).is_file() else None
     try:
         run_gateway(
+            store,
             chosen,
             models=models,
             model=model,

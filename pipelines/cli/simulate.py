@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -33,27 +33,9 @@ def simulate(
     Half of a holdout sees the first model for ever, and the report says what the loop is worth beside it.
     """
     from pipelines.recipe import Recipe
-    from pipelines.simulation.simulate import REPORT, Plan
+    from pipelines.simulation.simulate import Plan
     from pipelines.simulation.simulate import simulate as play
-    from recipes import shipped
 
     plan = Plan(days=days, warm_up=warm_up, size=size, drift=drift, spoilt_on=spoilt_on, seed=seed)
-    result = play(out, Recipe.load(recipe or shipped("simulate")), plan)
-    show(result, _lines(result, out / REPORT), as_json=as_json)
-
-
-def _lines(result: dict[str, Any], report: Path) -> list[str]:
-    lead, ctr = result["lead"], result["ctr"]
-    lines = [
-        f"{result['visits']:,} visits in {result['seconds']:.0f} s; {result['retrained']} retrainings, "
-        f"{result['promoted']} promotions, {result['fallbacks']} fallbacks",
-        f"clicks by shown items: loop {ctr['loop']:.4f}, first model {ctr['frozen']:.4f}: {lead['relative']:+.1%}, "
-        f"{lead['value']:+.4f} [{lead['low']:+.4f}, {lead['high']:+.4f}]",
-    ]
-    if result["spoilt"]:
-        spoilt = result["spoilt"]
-        lines.append(
-            f"version {spoilt['version']}, which learned nothing: at most {spoilt['largest_share_of_a_day']:.1%} of a "
-            f"day's visits, out after {spoilt['looks']} look(s) ({spoilt['verdict']})"
-        )
-    return [*lines, f"report: {report}"]
+    result = play(out, None if recipe is None else Recipe.load(recipe), plan)
+    show(result, result.lines(), as_json=as_json)

@@ -27,7 +27,7 @@ def pretrain(
 ) -> None:
     """Train a text encoder further on the words of your own items; the result is a preset folder."""
     from pipelines.data.dataset import Dataset
-    from pipelines.pretrain import pretrain as run_pretrain
+    from pipelines.pretraining import pretrain as run_pretrain
 
     result = run_pretrain(
         Dataset.open(dataset),
@@ -40,12 +40,7 @@ def pretrain(
         validation=validation,
         seed=seed,
     )
-    before, best = result["perplexity"][0], result["perplexity"][result["best_epoch"]]
-    lines = [
-        f"epoch {result['best_epoch']} of {epochs} kept: held-out perplexity of masked words {before:.1f} before, "
-        f"{best:.1f} after",
-        f"preset written to {out}: name it as features.text.preset in a recipe",
-    ]
+    lines = [*result.lines(), f"preset written to {out}: name it as features.text.preset in a recipe"]
     show(result, lines, as_json=as_json)
 
 
@@ -72,11 +67,11 @@ def train(
 
     chosen = choose_engine(engine, master)
     if folds is not None:
-        from pipelines.folds import PAGE, cross_validate, table_lines
+        from pipelines.folds import PAGE, cross_validate
 
         by: Any = fold_by
         result = cross_validate(loaded, Dataset.open(data), out, folds=folds, by=by, resume=resume, engine=chosen)
-        show(result, [*table_lines(result), f"report written to {out}, see {PAGE}"], as_json=as_json)
+        show(result, [*result.lines(), f"report written to {out}, see {PAGE}"], as_json=as_json)
         return
     from pipelines.run import REPORT
 
@@ -84,13 +79,7 @@ def train(
         from pipelines.training import train as run_train
 
     metrics = run_train(loaded, Dataset.open(data), out, resume=resume, mlflow=mlflow, engine=chosen)
-    lines = [f"epoch {metrics['best_epoch']} of {metrics['epochs']} kept"]
-    if metrics["validation"]:
-        best = max(metrics["validation"]["by_epoch"])
-        lines[0] += f", validation {metrics['validation']['metric']} {best:.4f}"
-    if "self_training" in metrics:
-        lines.append(f"self-training: the {metrics['self_training']['kept']} is kept")
-    show(metrics, [*lines, f"run written to {out}, see {REPORT}"], as_json=as_json)
+    show(metrics, [*metrics.lines(), f"run written to {out}, see {REPORT}"], as_json=as_json)
 
 
 def tune(
@@ -115,7 +104,6 @@ def tune(
     loaded = Recipe.load(recipe)
     from pipelines.data.dataset import Dataset
     from pipelines.data.engine import choose_engine
-    from pipelines.tuning.report import table_lines
     from pipelines.tuning.tune import tune as run_tune
 
     choose_engine(engine, master)
@@ -133,7 +121,7 @@ def tune(
         engine=engine,
         master=master,
     )
-    lines = [*table_lines(result), f"written to {out}: recipe.yaml to train, report.html to look at"]
+    lines = [*result.lines(), f"written to {out}: recipe.yaml to train, report.html to look at"]
     show(result, lines, as_json=as_json)
 
 
@@ -152,11 +140,10 @@ def adapt(
 
     loaded = Recipe.load(recipe)
     from pipelines.adaptation import adapt as run_adapt
-    from pipelines.adaptation import table_lines
     from pipelines.data.dataset import Dataset
 
     result = run_adapt(loaded, Dataset.open(data), out, domain=domain, held_out=held_out)
-    show(result, [*table_lines(result), f"report written to {out}"], as_json=as_json)
+    show(result, [*result.lines(), f"report written to {out}"], as_json=as_json)
 
 
 def ablate(
@@ -174,9 +161,9 @@ def ablate(
     from pipelines.recipe import Recipe
 
     loaded = Recipe.load(recipe)
-    from pipelines.ablation import PAGE, table_lines
+    from pipelines.ablation import PAGE
     from pipelines.ablation import ablate as run_ablate
     from pipelines.data.dataset import Dataset
 
     result = run_ablate(loaded, Dataset.open(data), out, without=without or (), seeds=seeds)
-    show(result, [*table_lines(result), f"report written to {out}, see {PAGE}"], as_json=as_json)
+    show(result, [*result.lines(), f"report written to {out}, see {PAGE}"], as_json=as_json)

@@ -65,3 +65,6 @@ class ImportReport:
             text += [f"  dropped {rows:,}: {reason}" for reason, rows in sorted(count.dropped.items())]
             text += [f"  kept {rows:,} though: {what}" for what, rows in sorted(count.noted.items())]
         return text
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())

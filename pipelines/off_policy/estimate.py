@@ -49,10 +49,17 @@ class Estimate:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def lines(self) -> list[str]:
+        """For a reader."""
+        return estimate_lines(self)
 
-def estimate(
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+def estimate_off_policy(
     store: Store,
-    version: Path,
+    version: Path | str,
     start: int,
     end: int,
     *,
@@ -80,6 +87,7 @@ def estimate(
         BadInput: There is no version, or no answer was left to chance.
         StoreAway: The database cannot be reached.
     """
+    version = Path(version)
     if not (version / "saved_model.pb").is_file():
         raise BadInput(f"{version} is not an exported version, MODELS/NAME/VERSION.")
     slates = explored_slates(store, start, end, most)

@@ -27,8 +27,9 @@ from pipelines.quantisation.gate import pass_edge_gate
 from pipelines.quantisation.histories import REPRESENTATIVE, Histories, item_inputs, real_histories, spread
 from pipelines.quantisation.index import Index, float_rows, int8_rows
 from pipelines.quantisation.recommend import Recommendations
-from pipelines.quantisation.report import quantise_page
+from pipelines.quantisation.report import quantise_page, table_lines, table_rows
 from pipelines.quantisation.runners import Runner, litert, milliseconds, onnx, tensorflow
+from pipelines.result import Result
 
 QUANTISE, REPORT = "quantise.json", "report.html"
 HISTORIES, ITEMS = 500, 256
@@ -57,8 +58,8 @@ class Measure:
 
 
 def quantise(
-    version: Path,
-    out: Path,
+    version: Path | str,
+    out: Path | str,
     *,
     variants: Sequence[str] = ("dynamic_range",),
     keep: float = 0.99,
@@ -67,8 +68,8 @@ def quantise(
     with_onnx: bool = True,
     histories: int = HISTORIES,
     items: int = ITEMS,
-    publish_to: Path | None = None,
-) -> dict[str, Any]:
+    publish_to: Path | str | None = None,
+) -> Result:
     """Write a bundle a variant below `out`, ONNX files, and a table of what each variant is worth.
 
     A bundle is what `serving.edge` serves.
@@ -92,6 +93,8 @@ def quantise(
         BadInput: The version, the dataset or a variant cannot be used.
         Stopped: Every variant is refused.
     """
+    version, out = Path(version), Path(out)
+    publish_to = None if publish_to is None else Path(publish_to)
     unknown = sorted(set(variants) - set(VARIANTS))
     if unknown:
         raise BadInput(f"--variant is {', '.join(VARIANTS)} or all, not {unknown[0]!r}.")
@@ -169,7 +172,7 @@ def quantise(
         (draft / REPORT).write_text(quantise_page(result), encoding="utf-8")
     if publish_to is not None:
         result["published"] = str(publish(out / variants[0], publish_to))
-    return result
+    return Result(result, table_lines, table_rows)
 
 
 def _training_data(version: Path, manifest: dict[str, Any]) -> Dataset:

@@ -74,6 +74,18 @@ def table_lines(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each variant: its size, times a call, what it keeps of recall and nDCG, and why it is refused."""
+    rows = []
+    for name, about in result["variants"].items():
+        parts, kept = about.get("parts", {}), about.get("kept", {})
+        row: dict[str, Any] = {"variant": name, "refused": about["refused"], "bytes": about.get("bytes")}
+        row |= {f"milliseconds_{part}": each["milliseconds"] for part, each in parts.items()}
+        row |= {f"{metric}_{key}": each[key] for metric, each in kept.items() for key in ("mean", "low", "high")}
+        rows.append(row | {"new_items_recall@10": about.get("new_items", {}).get("recall@10")})
+    return rows
+
+
 def _onnx(result: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [("onnx", result["onnx"])] if "onnx" in result else []
 

@@ -137,14 +137,32 @@ class Recipe(Section):
         except ValidationError as error:
             raise BadInput(f"the recipe {path} cannot be used: {_first(error)}.") from None
 
+    @classmethod
+    def shipped(cls, name: str) -> Recipe:
+        """A recipe that comes with Belfry, such as "demo"; its file says what it is for and what to expect.
+
+        Raises:
+            BadInput: There is none of that name; the sentence lists them.
+        """
+        from recipes import names, shipped
+
+        if name not in names():
+            raise BadInput(f"there is no recipe {name!r} among those shipped: choose {', '.join(names())}.")
+        return cls.load(shipped(name))
+
     def changed(self, values: Mapping[str, Any]) -> Recipe:
         """This recipe with other values at some paths, such as `towers.width`; without its search.
+
+        A path may name a whole section, such as `fine_tuning`, and `search`, which is then the new recipe's.
 
         Raises:
             BadInput: A path leads nowhere, or the recipe would not be valid; the sentence says why.
         """
         content = self.model_dump(exclude={"search"})
         for path, value in values.items():
+            if path == "search":
+                content[path] = value
+                continue
             *sections, key = path.split(".")
             place: Any = content
             for name in sections:

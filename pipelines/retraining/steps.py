@@ -84,17 +84,20 @@ class Retrained:
             f"{end} (report in {self.report})",
         ]
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
 
 def retrain(
-    models: Path,
+    models: Path | str,
     name: str,
-    work: Path,
+    work: Path | str,
     *,
-    now: datetime,
+    now: datetime | None = None,
     store: Path | str | None = None,
-    data: Path | None = None,
+    data: Path | str | None = None,
     recipe: Recipe | None = None,
-    run: Path | None = None,
+    run: Path | str | None = None,
     days: float | None = None,
     replay: float | None = None,
     why: str = "",
@@ -119,7 +122,7 @@ def retrain(
     Args:
         models: The folder with MODELS/NAME/VERSION and the registry. A model that this does not know is added: its
             newest version is the champion.
-        now: The moment until which events count; nothing here asks the clock, but the registry's history.
+        now: The moment until which events count; by default the present. Without an offset it is UTC.
         store: A serving store's folder or URL.
         data: A dataset folder instead of a store.
         recipe: Its features and towers must be the champion's, whose recipe it is by default.
@@ -139,8 +142,10 @@ def retrain(
     source = store if store is not None else data
     if source is None or (store is not None and data is not None):
         raise BadInput("name where the events are: a store, or a dataset.")
+    now = now or datetime.now(UTC)
     now = (now.replace(tzinfo=UTC) if now.tzinfo is None else now).astimezone(UTC)
-    work = Path(work)
+    models, work = Path(models), Path(work)
+    data, run = None if data is None else Path(data), None if run is None else Path(run)
     with alone(work):
         if anew:
             forget(work)
@@ -156,7 +161,7 @@ def retrain(
             else:
                 say(f"going on with the retraining that was begun for {journal.now:%Y-%m-%d %H:%M}")
             try:
-                done = _Retraining(journal, Path(models), work, store, data).go()
+                done = _Retraining(journal, models, work, store, data).go()
             except (BadInput, AssertionError):
                 # It would fail like this forever, and keep everyone after it from what they were started for.
                 forget(work)

@@ -19,8 +19,8 @@ from pipelines.saved_model import export
 from pipelines.simulation.spoil import spoil
 from serving.events import Store
 from serving.experiments.declaration import Experiment, Limit
-from serving.experiments.records import records, start
-from serving.monitoring import Fingerprint, Observation, Rule, Rules, evaluate, observe
+from serving.experiments.records import list_experiments, start_experiment
+from serving.monitoring import Fingerprint, Observation, Rule, Rules, evaluate_rules, observe
 from serving.monitoring.fingerprint import IN_VERSION
 
 FROZEN, HOLDOUT = "frozen", "holdout"
@@ -104,7 +104,7 @@ class Operator:
                 "before_hours": 0,
             }
         )
-        start(self._store, holdout, now * _MICRO)
+        start_experiment(self._store, holdout, now * _MICRO)
 
     def after(self, day: int, begin: int) -> Night:
         """Work through the day that began at `begin` (seconds since 1970) and is over."""
@@ -124,7 +124,7 @@ class Operator:
             night.experiments.append(found | {"users": each.look.users, "value": each.look.value})
             if each.ended:
                 say(f"  {each.name}: {each.look.verdict}. {each.look.why} {each.done}")
-        fired = evaluate(self._store, self._rules, seen, now)
+        fired = evaluate_rules(self._store, self._rules, seen, now)
         night.fired = [each._asdict() for each in fired]
         wanted = [each for each in fired if each.action == "retrain" and each.state == "raised"]
         if wanted and not self.is_trying:
@@ -145,7 +145,7 @@ class Operator:
     @property
     def is_trying(self) -> bool:
         """Whether a version is on trial: there is one canary."""
-        return any(each.experiment.name != HOLDOUT for each in records(self._store, running=True))
+        return any(each.experiment.name != HOLDOUT for each in list_experiments(self._store, running=True))
 
     def _retrain(self, why: str, now: int, night: Night) -> dict[str, Any]:
         at = datetime.fromtimestamp(now / _MICRO, UTC)
@@ -175,7 +175,7 @@ class Operator:
             on_win="promote",
             on_undecided="promote",
         )
-        start(self._store, trial, now)
+        start_experiment(self._store, trial, now)
         return trial.name
 
 

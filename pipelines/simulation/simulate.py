@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from pipelines.data.sources.newsroom.events import EventTables
 from pipelines.data.sources.newsroom.sizes import DAY
 from pipelines.data.sources.store import import_store
 from pipelines.errors import BadInput
-from pipelines.fill_store import append_events, as_rows
 from pipelines.progress import say, track
 from pipelines.recipe import Recipe
 from pipelines.registry import CONFIG, Registry
+from pipelines.result import Result
 from pipelines.run import Run
 from pipelines.saved_model import export
 from pipelines.served import configured_server
@@ -29,9 +30,10 @@ from pipelines.simulation.page import simulation_page
 from pipelines.simulation.results import summary
 from pipelines.simulation.traffic import SimulatedClock, Traffic, Visits
 from pipelines.simulation.world import World
+from pipelines.store_filling import append_events, as_rows
 from pipelines.training import train
 from serving.events import Store
-from serving.experiments.records import records
+from serving.experiments.records import list_experiments
 from serving.gateway.server import GatewayServer
 from serving.gateway.settings import Settings
 from serving.monitoring import Rules
@@ -70,7 +72,7 @@ class Plan:
     seed: int = 17
 
 
-def simulate(out: Path, recipe: Recipe, plan: Plan, rules: Rules = RULES) -> dict[str, Any]:
+def simulate(out: Path | str, recipe: Recipe | None = None, plan: Plan | None = None, rules: Rules = RULES) -> Result:
     """Play the days, and write `simulation.json` and `simulation.html` into `out`; returns what the first holds.
 
     A gateway and a model server run as they do for real users; only the clock is the world's. Each night the operator
@@ -79,6 +81,8 @@ def simulate(out: Path, recipe: Recipe, plan: Plan, rules: Rules = RULES) -> dic
     Raises:
         BadInput: `out` holds something, or the plan is out of range.
     """
+    out, plan = Path(out), plan or Plan()
+    recipe = recipe or Recipe.shipped("simulate")
     if out.exists() and any(out.iterdir()):
         raise BadInput(f"{out} is not empty: give a new folder.")
     if plan.spoilt_on is not None and plan.spoilt_on >= plan.days:
@@ -129,7 +133,25 @@ def simulate(out: Path, recipe: Recipe, plan: Plan, rules: Rules = RULES) -> dic
         }
     write_json(out / RESULTS, result)
     (out / REPORT).write_text(simulation_page(result), encoding="utf-8")
-    return result
+    return Result(result, partial(_lines, report=out / REPORT))
+
+
+def _lines(result: dict[str, Any], report: Path) -> list[str]:
+    """What came of it, as plain text."""
+    lead, ctr = result["lead"], result["ctr"]
+    lines = [
+        f"{result['visits']:,} visits in {result['seconds']:.0f} s; {result['retrained']} retrainings, "
+        f"{result['promoted']} promotions, {result['fallbacks']} fallbacks",
+        f"clicks by shown items: loop {ctr['loop']:.4f}, first model {ctr['frozen']:.4f}: {lead['relative']:+.1%}, "
+        f"{lead['value']:+.4f} [{lead['low']:+.4f}, {lead['high']:+.4f}]",
+    ]
+    if result["spoilt"]:
+        spoilt = result["spoilt"]
+        lines.append(
+            f"version {spoilt['version']}, which learned nothing: at most {spoilt['largest_share_of_a_day']:.1%} of a "
+            f"day's visits, out after {spoilt['looks']} look(s) ({spoilt['verdict']})"
+        )
+    return [*lines, f"report: {report}"]
 
 
 def _first_version(world: World, store: Store, out: Path, recipe: Recipe, clock: SimulatedClock) -> None:
@@ -183,7 +205,7 @@ def _gateway(out: Path, clock: SimulatedClock, explore: float) -> Iterator[Gatew
 
 def _follow(gateway: GatewayServer, store: Store, registry: Registry) -> None:
     """Wait until the gateway knows the experiments that run, and asks the versions that the registry has for them."""
-    running = {each.experiment.name for each in records(store, running=True)}
+    running = {each.experiment.name for each in list_experiments(store, running=True)}
     served = registry.model(MODEL).served
     deadline = time.monotonic() + _READY_SECONDS
     while True:

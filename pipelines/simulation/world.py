@@ -12,7 +12,7 @@ from pipelines.data.sources.newsroom.articles import NEVER
 from pipelines.data.sources.newsroom.language import LANGUAGES, topics
 from pipelines.data.sources.newsroom.readers import SEGMENTS
 from pipelines.data.sources.newsroom.simulation import Slates, behave, simulate
-from pipelines.data.sources.newsroom.sizes import DAY, END, HOUR, SLATE, Size, stream
+from pipelines.data.sources.newsroom.sizes import DAY, END, HOUR, SLATE, NewsroomSize, stream
 from pipelines.data.sources.newsroom.texts import Desk
 from pipelines.data.sources.newsroom.visits import draw_visits
 from pipelines.data.sources.newsroom.world import Newsroom
@@ -76,7 +76,7 @@ class World:
         self, *, days: int, warm_up: int, users: int, visits: int, articles: int, drift: float, seed: int
     ) -> None:
         both = days + warm_up
-        size = Size(articles=articles * both, users=users, days=both, requests=visits * both)
+        size = NewsroomSize(articles=articles * both, users=users, days=both, requests=visits * both)
         plain = Newsroom.generate(size, seed)
         rng = stream(seed, 20)
         worth = drift * rng.standard_normal(len(topics().subtopics))

@@ -57,6 +57,15 @@ def table_lines(result: dict[str, Any], most: int = 20) -> list[str]:
     return [*rows, "", f"{_counted(result)}; {_verdict(result)}"]
 
 
+def table_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each trial, the recipe as it is first (trial 0): status, score, best epoch, seconds, values by key."""
+    return [
+        {"trial": trial.number + 1, "status": trial.status, "score": trial.score, "best_epoch": trial.best_epoch}
+        | {"seconds": trial.seconds, **trial.values}
+        for trial in map(Trial.model_validate, [result["default"], *result["trials"]])
+    ]
+
+
 def _counted(result: dict[str, Any]) -> str:
     text = f"{result['completed']} of {result['asked']} trials completed, {result['failed']} failed"
     if not result["complete"]:

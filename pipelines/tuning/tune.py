@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from pipelines.artefacts import atomic_folder, check_folder, read_json, write_json
 from pipelines.data.dataset import Dataset
 from pipelines.errors import BadInput
 from pipelines.recipe import Recipe
+from pipelines.result import Result
 from pipelines.run import ORIGIN, RECIPE, Origin, origin_of
 from pipelines.tuning.journal import Journal
 from pipelines.tuning.oracle import Algorithm, Oracle
-from pipelines.tuning.report import PAGE, TABLE, page_of, result_of, table_of, told
+from pipelines.tuning.report import PAGE, TABLE, page_of, result_of, table_lines, table_of, table_rows, told
 from pipelines.tuning.search import DEFAULT, Search
 from pipelines.tuning.space import Space
 from pipelines.tuning.worker import Worker
@@ -26,7 +26,7 @@ FILES = (RESULT, SEARCH, RECIPE, TABLE, PAGE, DEFAULT, ORIGIN)
 def tune(
     recipe: Recipe,
     dataset: Dataset,
-    out: Path,
+    out: Path | str,
     *,
     algorithm: Algorithm = "bayesian",
     trials: int = 10,
@@ -36,7 +36,7 @@ def tune(
     resume: bool = False,
     engine: str = "duckdb",
     master: str | None = None,
-) -> dict[str, Any]:
+) -> Result:
     """Try values of the recipe's `search`, or of the usual space, and write the best recipe, a table and a page.
 
     A trial is the recipe with other values, trained as ever but without `refit`, and judged on the validation part with
@@ -60,6 +60,7 @@ def tune(
         BadInput: The space is not valid, the recipe cannot be trained as it is, no trial was completed, or as for
             `pipelines.training.train`.
     """
+    out = Path(out)
     check_folder(out, replaces=FILES)
     plain = recipe.changed({"training.refit": False})
     space = Space(plain, Space.of(recipe).keys)
@@ -103,7 +104,7 @@ def tune(
             write_json(draft / RESULT, result)
             write_json(draft / ORIGIN, origin.model_dump())
             journal.write(draft / SEARCH)
-    return result
+    return Result(result, table_lines, table_rows)
 
 
 def _earlier(out: Path, origin: Origin) -> Path | None:

@@ -30,7 +30,7 @@ class Record(NamedTuple):
         return self._asdict() | {"experiment": self.experiment.model_dump(mode="json")}
 
 
-def start(store: Store, experiment: Experiment, at: int) -> None:
+def start_experiment(store: Store, experiment: Experiment, at: int) -> None:
     """Start an experiment; gateways take it up when they next look.
 
     Raises:
@@ -53,7 +53,7 @@ def start(store: Store, experiment: Experiment, at: int) -> None:
         connection.execute(EXPERIMENTS.insert(), row | {"started_at": at})
 
 
-def change(store: Store, name: str, **values: Any) -> Experiment:
+def change_experiment(store: Store, name: str, **values: Any) -> Experiment:
     """Change what a running experiment may change: `ramp` upwards, and the shares by which Thompson sampling divides.
 
     Raises:
@@ -71,7 +71,7 @@ def change(store: Store, name: str, **values: Any) -> Experiment:
         return changed
 
 
-def stop(store: Store, name: str, at: int, why: str, verdict: str = "stopped") -> bool:
+def stop_experiment(store: Store, name: str, at: int, why: str, verdict: str = "stopped") -> bool:
     """End an experiment: everybody is served as if there were none. Whether it was this call that ended it.
 
     Raises:
@@ -87,7 +87,7 @@ def stop(store: Store, name: str, at: int, why: str, verdict: str = "stopped") -
         return connection.execute(stopping.values(**values)).rowcount > 0
 
 
-def records(store: Store, *, running: bool = False) -> list[Record]:
+def list_experiments(store: Store, *, running: bool = False) -> list[Record]:
     """All experiments, or those that are running, by when they started.
 
     Raises:
@@ -97,7 +97,7 @@ def records(store: Store, *, running: bool = False) -> list[Record]:
         return [each for each in _read(connection) if each.is_running or not running]
 
 
-def record(store: Store, name: str) -> Record:
+def read_experiment(store: Store, name: str) -> Record:
     """One experiment.
 
     Raises:
@@ -120,7 +120,7 @@ def add_look(store: Store, name: str, at: int, evidence: dict[str, Any]) -> None
         connection.execute(ignoring_known(store, LOOKS), row)
 
 
-def looks(store: Store, name: str) -> list[tuple[int, dict[str, Any]]]:
+def list_looks(store: Store, name: str) -> list[tuple[int, dict[str, Any]]]:
     """When somebody looked, and what they saw, the earliest first."""
     query = sa.select(LOOKS.c.at, LOOKS.c.evidence).where(LOOKS.c.experiment == name).order_by(LOOKS.c.at)
     with store.reading() as connection:

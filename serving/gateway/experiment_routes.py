@@ -9,7 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serving.experiments.declaration import Experiment, Name
 from serving.experiments.looking import Verdict, look
-from serving.experiments.records import Record, change, looks, record, records, start, stop
+from serving.experiments.records import (
+    Record,
+    change_experiment,
+    list_experiments,
+    list_looks,
+    read_experiment,
+    start_experiment,
+    stop_experiment,
+)
 from serving.gateway.answers import json_answer
 from serving.gateway.gateway import Gateway
 from serving.gateway.schemas import Word
@@ -81,13 +89,13 @@ def add_experiment_routes(app: FastAPI, gateway: Gateway, errors: Any) -> None:
     @app.get("/v1/experiments", response_model=Experiments, responses=read, tags=tags)
     async def show_all() -> Response:
         """All experiments and their state."""
-        found = await gateway.in_thread(records, gateway.store)
+        found = await gateway.in_thread(list_experiments, gateway.store)
         return json_answer({"experiments": [each.as_json() for each in found]})
 
     @app.post("/v1/experiments", status_code=201, response_model=ExperimentState, responses=write, tags=tags)
     async def declare(experiment: Experiment) -> Response:
         """Start an experiment. Every gateway takes it up within its `sync_seconds`."""
-        await gateway.in_thread(start, gateway.store, experiment, gateway.now())
+        await gateway.in_thread(start_experiment, gateway.store, experiment, gateway.now())
         await gateway.sync()
         return json_answer((await _record(gateway, experiment.name)).as_json(), 201)
 
@@ -95,7 +103,7 @@ def add_experiment_routes(app: FastAPI, gateway: Gateway, errors: Any) -> None:
     async def show(name: ExperimentName) -> Response:
         """An experiment with every look at it."""
         found = await _record(gateway, name)
-        seen = await gateway.in_thread(looks, gateway.store, name)
+        seen = await gateway.in_thread(list_looks, gateway.store, name)
         return json_answer(found.as_json() | {"looks": [evidence for _, evidence in seen]})
 
     @app.post("/v1/experiments/{name}/look", response_model=Evidence, responses=write, tags=tags)
@@ -107,18 +115,18 @@ def add_experiment_routes(app: FastAPI, gateway: Gateway, errors: Any) -> None:
     @app.post("/v1/experiments/{name}/ramp", response_model=ExperimentState, responses=write, tags=tags)
     async def grow(name: ExperimentName, body: Ramp) -> Response:
         """Let more users in."""
-        await gateway.in_thread(change, gateway.store, name, ramp=body.ramp)
+        await gateway.in_thread(change_experiment, gateway.store, name, ramp=body.ramp)
         await gateway.sync()
         return json_answer((await _record(gateway, name)).as_json())
 
     @app.post("/v1/experiments/{name}/stop", response_model=ExperimentState, responses=write, tags=tags)
     async def end(name: ExperimentName, body: Stop) -> Response:
         """End an experiment; once it is over, nothing changes any more."""
-        await gateway.in_thread(stop, gateway.store, name, gateway.now(), body.why)
+        await gateway.in_thread(stop_experiment, gateway.store, name, gateway.now(), body.why)
         await gateway.sync()
         return json_answer((await _record(gateway, name)).as_json())
 
 
 async def _record(gateway: Gateway, name: str) -> Record:
-    found: Record = await gateway.in_thread(record, gateway.store, name)
+    found: Record = await gateway.in_thread(read_experiment, gateway.store, name)
     return found

@@ -18,7 +18,7 @@ from serving.events import EventLog, SlateLog, Store, StoreAway, StoreBusy
 from serving.events.items import changed_items, put_items, remove_item, trending
 from serving.events.keys import KeyRing, list_keys
 from serving.experiments.declaration import BadExperiment
-from serving.experiments.records import records
+from serving.experiments.records import list_experiments
 from serving.gateway.assignments import Assignments
 from serving.gateway.caches import LocalCache, RedisCache, UserCache
 from serving.gateway.catalogue import Catalogue
@@ -213,7 +213,7 @@ class Gateway:
 
     async def _take_up_experiments(self) -> None:
         try:
-            running = await self.in_thread(records, self.store, running=True)
+            running = await self.in_thread(list_experiments, self.store, running=True)
             self.assignments = Assignments([each.experiment for each in running], self.settings)
         except BadExperiment as error:
             # Such as one that a newer gateway has started. Items and keys are not to wait for this one's update.

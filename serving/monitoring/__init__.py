@@ -3,7 +3,7 @@
 with Store("store") as store:
     for start, end in due_windows(store, now, hours=24):
         seen = observe(store, start, end, fingerprint=Fingerprint.load("models/feed/3/assets.extra/fingerprint.json"))
-        fired = evaluate(store, Rules(), seen, now)
+        fired = evaluate_rules(store, Rules(), seen, now)
 
 Nothing here reads a clock. What is stored are aggregates: no user is in them.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from serving.monitoring.fingerprint import BadFingerprint, Fingerprint
     from serving.monitoring.measures import Measure, measure
     from serving.monitoring.monitor import Observation, due_windows, observe
-    from serving.monitoring.records import alerts, evaluate, last_window, read_measures
+    from serving.monitoring.records import alerts, evaluate_rules, last_window, read_measures
     from serving.monitoring.rules import BadRules, Rule, Rules
     from serving.monitoring.triggers import Fired, State, step
     from serving.monitoring.vectors import Embedder
@@ -30,7 +30,7 @@ _HOMES = {
     "fingerprint": ("BadFingerprint", "Fingerprint"),
     "measures": ("Measure", "measure"),
     "monitor": ("Observation", "due_windows", "observe"),
-    "records": ("alerts", "evaluate", "last_window", "read_measures"),
+    "records": ("alerts", "evaluate_rules", "last_window", "read_measures"),
     "rules": ("BadRules", "Rule", "Rules"),
     "triggers": ("Fired", "State", "step"),
     "vectors": ("Embedder",),
@@ -51,7 +51,7 @@ __all__ = [
     "Window",
     "alerts",
     "due_windows",
-    "evaluate",
+    "evaluate_rules",
     "find_drift",
     "last_window",
     "measure",

@@ -191,13 +191,15 @@ class Fingerprint(BaseModel):
 
     @classmethod
     def load(cls, path: Path | str) -> Fingerprint:
-        """Read a file.
+        """Read a file, or that of an exported version's folder MODELS/NAME/VERSION.
 
         Raises:
             BadFingerprint: It is not there, or is none.
         """
+        path = Path(path)
+        path = path / IN_VERSION if path.is_dir() else path
         try:
-            return cls.parse(Path(path).read_bytes())
+            return cls.parse(path.read_bytes())
         except OSError as error:
             raise BadFingerprint(f"The fingerprint {path} cannot be read: {error.strerror}.") from None
 

@@ -159,7 +159,7 @@ def read_state(store: Store, seconds: int) -> State:
     return _state(read_memory(store, _rules(seconds)))
 
 
-def evaluate(store: Store, rules: Rules, seen: Measured, now: int) -> list[Fired]:
+def evaluate_rules(store: Store, rules: Rules, seen: Measured, now: int) -> list[Fired]:
     """Judge a window by the rules, and store what fired. Of several monitors one does it; a window is judged once.
 
     Args:

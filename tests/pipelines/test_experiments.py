@@ -20,7 +20,7 @@ from serving.events import Store, StoreAway
 from serving.events.tables import EVENTS, SLATES
 from serving.experiments.declaration import Experiment
 from serving.experiments.exposures import label_of
-from serving.experiments.records import record, start, stop
+from serving.experiments.records import read_experiment, start_experiment, stop_experiment
 
 START, HOUR = 10**12, 3_600 * 10**6
 
@@ -103,12 +103,12 @@ def play(
 
 
 def test_a_winner_is_promoted(store: Store, registry: Registry) -> None:
-    start(store, declared(), START)
+    start_experiment(store, declared(), START)
     play(store, {"old": 0.1, "new": 0.2})
     found = conclude(store, "e", START + HOUR, registry, "feed")
     assert (found.ended, found.version, found.look.verdict) == (True, 2, "won")
     assert registry.model("feed").served == {"champion": 2, "before": 1}
-    ended = record(store, "e")
+    ended = read_experiment(store, "e")
     assert (ended.state, ended.verdict) == ("stopped", "won")
     assert ended.why is not None
     assert "Version 2 was promoted" in ended.why
@@ -118,7 +118,7 @@ def test_a_winner_is_promoted(store: Store, registry: Registry) -> None:
 
 
 def test_a_loser_is_retired(store: Store, registry: Registry) -> None:
-    start(store, declared(), START)
+    start_experiment(store, declared(), START)
     play(store, {"old": 0.2, "new": 0.05})
     found = conclude(store, "e", START + HOUR, registry, "feed")
     assert (found.ended, found.version, found.look.verdict) == (True, 2, "lost")
@@ -127,16 +127,16 @@ def test_a_loser_is_retired(store: Store, registry: Registry) -> None:
 
 
 def test_what_is_undecided_goes_on(store: Store, registry: Registry) -> None:
-    start(store, declared(), START)
+    start_experiment(store, declared(), START)
     play(store, {"old": 0.1, "new": 0.1})
     (found,) = conclude_all(store, START + HOUR, registry, "feed")
     assert (found.ended, found.version) == (False, None)
-    assert record(store, "e").is_running
+    assert read_experiment(store, "e").is_running
     assert registry.model("feed").served == {"champion": 1, "canary": 2}
 
 
 def test_what_is_no_worse_may_be_promoted_for_being_newer(store: Store, registry: Registry) -> None:
-    start(store, declared(on_undecided="promote", longest_hours=24), START)
+    start_experiment(store, declared(on_undecided="promote", longest_hours=24), START)
     play(store, {"old": 0.1, "new": 0.1})
     assert not conclude(store, "e", START + HOUR, registry, "feed").ended
     found = conclude(store, "e", START + 24 * HOUR, registry, "feed")
@@ -145,21 +145,21 @@ def test_what_is_no_worse_may_be_promoted_for_being_newer(store: Store, registry
 
 
 def test_who_was_killed_between_promotion_and_end_only_ends_it(store: Store, registry: Registry) -> None:
-    start(store, declared(), START)
+    start_experiment(store, declared(), START)
     play(store, {"old": 0.1, "new": 0.2})
     registry.promote("feed", 2, "by who was killed")
     changes = len(registry.model("feed").history)
     found = conclude(store, "e", START + HOUR, registry, "feed")
     assert (found.ended, found.version) == (True, None)
     assert len(registry.model("feed").history) == changes
-    assert not record(store, "e").is_running
+    assert not read_experiment(store, "e").is_running
 
 
 @pytest.mark.parametrize(("new", "verdict"), [(0.2, "won"), (0.02, "lost")])
 def test_a_version_that_nobody_tried_is_neither_promoted_nor_retired(
     store: Store, registry: Registry, new: float, verdict: str
 ) -> None:
-    start(store, declared(), START)
+    start_experiment(store, declared(), START)
     play(store, {"old": 0.1, "new": new})
     registry.retire("feed", 2, "by hand")
     another(registry, 3)
@@ -172,7 +172,7 @@ def test_a_version_that_nobody_tried_is_neither_promoted_nor_retired(
 
 
 def test_a_label_that_moved_a_little_late_is_no_hindrance(store: Store, registry: Registry) -> None:
-    start(store, declared(), START)
+    start_experiment(store, declared(), START)
     play(store, {"old": 0.1, "new": 0.2})
     with store.writing() as connection:
         late = [each for each in ("e3", "e5", "e11") if declared().split.variant(f"u{each[1:]}") == "new"]
@@ -184,7 +184,7 @@ def test_a_label_that_moved_a_little_late_is_no_hindrance(store: Store, registry
 def test_a_winner_that_cannot_be_promoted_any_more_ends_it_all_the_same(store: Store, registry: Registry) -> None:
     variants = {"old": {"share": 0.5}, "new": {"share": 0.5, "treatment": {"label": "mine"}}}
     registry.pin("feed", "mine", 2, "for a trial")
-    start(store, declared(variants=variants), START)
+    start_experiment(store, declared(variants=variants), START)
     play(store, {"old": 0.1, "new": 0.2})
     registry.retire("feed", 2, "by hand")
     found = conclude(store, "e", START + HOUR, registry, "feed")
@@ -201,7 +201,7 @@ def test_of_two_on_trial_the_one_that_does_not_win_is_retired(store: Store, regi
         "new": {"share": 0.3, "treatment": {"label": "canary"}},
         "third": {"share": 0.3, "treatment": {"label": "other"}},
     }
-    start(store, declared(variants=variants), START)
+    start_experiment(store, declared(variants=variants), START)
     play(store, {"old": 0.1, "new": 0.1, "third": 0.3}, variants=variants, versions=VERSIONS | {"third": 3})
     found = conclude(store, "e", START + HOUR, registry, "feed")
     assert (found.version, found.look.winner) == (3, "third")
@@ -210,19 +210,19 @@ def test_of_two_on_trial_the_one_that_does_not_win_is_retired(store: Store, regi
 
 
 def test_a_model_that_the_registry_does_not_have_ends_nothing(store: Store, registry: Registry) -> None:
-    start(store, declared(), START)
+    start_experiment(store, declared(), START)
     play(store, {"old": 0.1, "new": 0.2})
     with pytest.raises(BadInput, match="has no fed"):
         conclude(store, "e", START + HOUR, registry, "fed")
-    assert record(store, "e").is_running
+    assert read_experiment(store, "e").is_running
 
 
 def test_one_that_cannot_be_concluded_does_not_keep_the_others(store: Store) -> None:
-    start(store, declared("a", end=0.5), START)
-    start(store, declared("b", start=0.5, on_win="stop", longest_hours=1), START)
+    start_experiment(store, declared("a", end=0.5), START)
+    start_experiment(store, declared("b", start=0.5, on_win="stop", longest_hours=1), START)
     with pytest.raises(BadInput, match="folder of models"):
         conclude_all(store, START + 2 * HOUR)
-    assert [record(store, name).is_running for name in "ab"] == [True, False]
+    assert [read_experiment(store, name).is_running for name in "ab"] == [True, False]
 
 
 def another(registry: Registry, version: int) -> None:
@@ -233,18 +233,18 @@ def another(registry: Registry, version: int) -> None:
 
 
 def test_a_promotion_needs_a_registry(store: Store) -> None:
-    start(store, declared(), START)
+    start_experiment(store, declared(), START)
     with pytest.raises(BadInput, match="folder of models"):
         conclude(store, "e", START + HOUR)
-    assert record(store, "e").is_running
+    assert read_experiment(store, "e").is_running
 
 
 def test_a_bandit_divides_the_next_users(store: Store) -> None:
-    start(store, declared(method="thompson", on_win="stop", planned_users=10_000), START)
+    start_experiment(store, declared(method="thompson", on_win="stop", planned_users=10_000), START)
     play(store, {"old": 0.1, "new": 0.2})
     found = conclude(store, "e", START + HOUR)
     assert not found.ended
-    shares = record(store, "e").experiment.split.shares
+    shares = read_experiment(store, "e").experiment.split.shares
     assert shares["new"] > 0.8
     assert "divided" in found.done
 
@@ -277,7 +277,7 @@ def test_the_commands(store: Store, registry: Registry, tmp_path: Path, capsys: 
 def test_a_watch_outlives_a_store_that_is_away(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    start(store, declared(on_win="stop", longest_hours=1), START)
+    start_experiment(store, declared(on_win="stop", longest_hours=1), START)
     asked: list[int] = []
 
     def away_at_first(*arguments: Any) -> Any:
@@ -290,14 +290,14 @@ def test_a_watch_outlives_a_store_that_is_away(
     watching = ["experiment", "look", "--store", str(tmp_path / "store"), "--watch", "0.01"]
     assert belfry(watching) == 0
     assert "e: undecided" in capsys.readouterr().out
-    assert not record(store, "e").is_running
+    assert not read_experiment(store, "e").is_running
 
 
 def test_a_watch_of_one_that_somebody_ends_is_over(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    start(store, declared(on_win="stop", longest_hours=1e9), START)
-    monkeypatch.setattr("time.sleep", lambda seconds: stop(store, "e", START + 1, "by hand"))
+    start_experiment(store, declared(on_win="stop", longest_hours=1e9), START)
+    monkeypatch.setattr("time.sleep", lambda seconds: stop_experiment(store, "e", START + 1, "by hand"))
     watching = ["experiment", "look", "e", "--store", str(tmp_path / "store"), "--watch", "60"]
     assert belfry(watching) == 0
     assert "no experiment runs" in capsys.readouterr().out
@@ -306,6 +306,6 @@ def test_a_watch_of_one_that_somebody_ends_is_over(
 def test_who_stops_a_trial_is_told_what_is_still_served(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    start(store, declared(), START)
+    start_experiment(store, declared(), START)
     assert belfry(["experiment", "stop", "e", "--store", str(tmp_path / "store")]) == 0
     assert "canary is still served" in capsys.readouterr().out

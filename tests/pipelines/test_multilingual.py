@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
-from pipelines.data.sources.newsroom import Size, import_newsroom
+from pipelines.data.sources.newsroom import NewsroomSize, import_newsroom
 from pipelines.recipe import Recipe, Stage
 from pipelines.run import Run, build_model
 from pipelines.saved_model import export
@@ -36,7 +36,7 @@ def recipe(multilingual_preset: str) -> Recipe:
 
 
 def test_a_multilingual_encoder_is_fine_tuned_and_exported(recipe: Recipe, tmp_path: Path) -> None:
-    import_newsroom(Size(articles=300, users=100, days=3, requests=300), tmp_path / "data", seed=3)
+    import_newsroom(NewsroomSize(articles=300, users=100, days=3, requests=300), tmp_path / "data", seed=3)
     dataset = Dataset.open(tmp_path / "data")
     assert dataset.info.languages == ["de", "en", "es", "fr"]
     # Every epoch is kept where nothing is held out to choose one by.

@@ -49,6 +49,15 @@ class AuditReport:
         """Whether there is no error; warnings pass."""
         return bool(self.result["passed"])
 
+    def lines(self) -> list[str]:
+        """The findings and the verdict as plain text."""
+        from pipelines.data.audit.lines import audit_lines
+
+        return audit_lines(self)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
 
 def audit(
     dataset: Dataset,
@@ -56,7 +65,7 @@ def audit(
     *,
     since: datetime | None = None,
     now: datetime | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
 ) -> AuditReport:
     """Audit a dataset under a recipe's limits and split.
 
@@ -74,6 +83,7 @@ def audit(
         BadInput: A file of the dataset is broken, or `out` must not be replaced.
     """
     recipe = recipe or Recipe()
+    out = None if out is None else Path(out)
     if out is not None:
         check_folder(out, replaces=(JSON, PAGE))
     with tempfile.TemporaryDirectory() as folder, open_duckdb(Path(folder) / "work") as engine:

@@ -30,7 +30,7 @@ _LINE = 2**31
 
 
 def import_mind(
-    source: Path, destination: Path, *, name: str | None = None, now: datetime | None = None
+    source: Path | str, destination: Path | str, *, name: str | None = None, now: datetime | None = None
 ) -> ImportReport:
     """Import a folder with news.tsv and behaviors.tsv.
 

@@ -36,10 +36,10 @@ _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
 
 def import_movielens(
-    source: Path,
-    destination: Path,
+    source: Path | str,
+    destination: Path | str,
     *,
-    plots: Path | None = None,
+    plots: Path | str | None = None,
     name: str | None = None,
     now: datetime | None = None,
 ) -> ImportReport:
@@ -65,7 +65,7 @@ def import_movielens(
         raise BadInput(f"{source} is not a folder: give the folder that holds {RATINGS}.")
     with new_import(destination) as job:
         events = _events(job, source, now)
-        items = _items(job, source, events, plots)
+        items = _items(job, source, events, None if plots is None else Path(plots))
         clean.note_unknown(job.engine, events, items, job.report, f"item has no row in {MOVIES}")
         job.finish(
             items=items,
@@ -113,7 +113,7 @@ def _items(job: Import, source: Path, events: ir.Table, plots: Path | None) -> i
     movies = movies.mutate(language=ibis.literal("en"))
     if plots is None:
         return clean.items(job.engine, movies.mutate(body=ibis.null("string")), job.report, notes=notes)
-    known = _plots(job, Path(plots))
+    known = _plots(job, plots)
     movies = job.engine.materialise(
         movies.left_join(known.select("item_id", body="plot"), "item_id").drop("item_id_right")
     )

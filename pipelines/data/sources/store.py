@@ -31,7 +31,7 @@ Rows = Iterator[dict[str, Any]]
 
 
 def import_store(
-    where: Path | str, destination: Path, *, name: str | None = None, now: datetime | None = None
+    where: Path | str, destination: Path | str, *, name: str | None = None, now: datetime | None = None
 ) -> ImportReport:
     """Write a store's items and events as a dataset, with every slate's items as `impression` events.
 

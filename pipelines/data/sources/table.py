@@ -28,11 +28,11 @@ _MAYBE_REPEATS = "same as an earlier row, which without a time may be a second v
 
 
 def import_table(
-    events: Path,
-    destination: Path,
+    events: Path | str,
+    destination: Path | str,
     *,
-    items: Path | None = None,
-    users: Path | None = None,
+    items: Path | str | None = None,
+    users: Path | str | None = None,
     columns: Mapping[str, str] = {},
     kind: str = "click",
     language: str | None = None,

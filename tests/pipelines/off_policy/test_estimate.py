@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.errors import BadInput
-from pipelines.off_policy import estimate, estimate_lines
+from pipelines.off_policy import estimate_lines, estimate_off_policy
 from pipelines.off_policy.estimate import weigh
 from pipelines.off_policy.logged import Slate
 from serving.events import Store
@@ -97,7 +97,7 @@ def test_items_that_could_not_be_shown_are_warned_of() -> None:
 def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
     with Store(tmp_path / "store") as store:
         with pytest.raises(BadInput, match="not an exported version"):
-            estimate(store, tmp_path, 0, 1)
+            estimate_off_policy(store, tmp_path, 0, 1)
         (tmp_path / "saved_model.pb").touch()
         with pytest.raises(BadInput, match="BELFRY_EXPLORE"):
-            estimate(store, tmp_path, 0, 1)
+            estimate_off_policy(store, tmp_path, 0, 1)

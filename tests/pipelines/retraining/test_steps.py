@@ -16,13 +16,13 @@ from pipelines.artefacts import read_json
 from pipelines.cli.app import run as belfry
 from pipelines.errors import BadInput, Busy
 from pipelines.evaluation import evaluate
-from pipelines.fill_store import fill_store
 from pipelines.registry import CONFIG, REGISTRY, Registry
 from pipelines.retraining import Retrained, retrain, steps
 from pipelines.retraining.champion import champion_of, champion_version, manifest_of
 from pipelines.retraining.journal import JOURNAL, RETRAININGS, alone
 from pipelines.run import Run
 from pipelines.saved_model import versions
+from pipelines.store_filling import fill_store
 
 
 class Killed(BaseException):

@@ -17,7 +17,7 @@ from pipelines.simulation.simulate import MODEL, Plan, simulate
 from recipes import shipped
 from serving.events import Store
 from serving.events.tables import SLATES
-from serving.experiments.records import record
+from serving.experiments.records import read_experiment
 from serving.monitoring import Rule, Rules
 
 DAYS = 2
@@ -72,7 +72,7 @@ def test_the_nights_were_worked_through(played: tuple[Path, dict[str, Any]]) -> 
         assert first["started"] in tried
     assert Registry(out / "models").model(MODEL).pins == {"frozen": 1}
     with Store(out / "store") as store:
-        assert record(store, "holdout").is_running
+        assert read_experiment(store, "holdout").is_running
 
 
 def test_the_page_is_complete_in_itself(played: tuple[Path, dict[str, Any]]) -> None:

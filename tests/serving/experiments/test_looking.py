@@ -15,7 +15,7 @@ from serving.events.tables import EVENTS, SLATES
 from serving.experiments.declaration import Experiment
 from serving.experiments.exposures import INTERLEAVED, label_of, read_exposures, variant_in
 from serving.experiments.looking import Look, look
-from serving.experiments.records import looks, record, start, stop
+from serving.experiments.records import list_looks, read_experiment, start_experiment, stop_experiment
 from serving.experiments.sequential import difference
 from serving.experiments.values import ratio_values
 
@@ -72,8 +72,8 @@ def played(store: Store, experiment: Experiment, rates: dict[str, float], users:
             traffic.slate(user, "default", START - HOUR + visit, 0.1 * habit)
             traffic.slate(user, label_of("e", variant), START + visit, rates[variant] * habit, **more)
     traffic.write()
-    start(store, experiment, START)
-    return look(store, record(store, "e"), START + HOUR)
+    start_experiment(store, experiment, START)
+    return look(store, read_experiment(store, "e"), START + HOUR)
 
 
 def test_a_better_variant_wins(store: Store) -> None:
@@ -83,7 +83,7 @@ def test_a_better_variant_wins(store: Store) -> None:
     assert seen.value["new"] > seen.value["old"]
     assert sum(seen.users.values()) == 600
     assert "better in ctr" in seen.why
-    assert [each["verdict"] for _, each in looks(store, "e")] == ["won"]
+    assert [each["verdict"] for _, each in list_looks(store, "e")] == ["won"]
 
 
 def test_a_worse_variant_loses_at_the_first_look(store: Store) -> None:
@@ -92,13 +92,13 @@ def test_a_worse_variant_loses_at_the_first_look(store: Store) -> None:
 
 def test_no_difference_is_no_decision_until_the_planned_users_are_there(store: Store) -> None:
     assert played(store, declared(), {"old": 0.1, "new": 0.1}).verdict == "running"
-    planned = record(store, "e")._replace(experiment=declared(planned_users=500))
+    planned = read_experiment(store, "e")._replace(experiment=declared(planned_users=500))
     assert look(store, planned, START + HOUR + 1).verdict == "undecided"
 
 
 def test_the_time_before_makes_it_surer(store: Store) -> None:
     with_before = played(store, declared(), {"old": 0.1, "new": 0.12})
-    without = look(store, record(store, "e")._replace(experiment=declared(before_hours=0)), START + HOUR + 1)
+    without = look(store, read_experiment(store, "e")._replace(experiment=declared(before_hours=0)), START + HOUR + 1)
     width = [each.leads["new"].high - each.leads["new"].low for each in (with_before, without)]
     assert width[0] < 0.95 * width[1]
 
@@ -127,8 +127,8 @@ def test_shares_that_are_not_as_planned_break_it(store: Store) -> None:
         user = f"u{number}"
         traffic.slate(user, label_of("e", declared().split.variant(user) or ""), START, 0.1)
     traffic.write()
-    start(store, planned, START)
-    seen = look(store, record(store, "e"), START + HOUR)
+    start_experiment(store, planned, START)
+    seen = look(store, read_experiment(store, "e"), START + HOUR)
     assert seen.verdict == "broken"
     assert "not divided as planned" in seen.why
 
@@ -141,8 +141,8 @@ def test_a_guardrail_ends_it_whatever_the_metric_says(store: Store) -> None:
         rate = {"old": 0.1, "new": 0.3}[variant]
         traffic.slate(f"u{number}", label_of("e", variant), START, rate, fallback=fallback)
     traffic.write()
-    start(store, declared(), START)
-    seen = look(store, record(store, "e"), START + HOUR)
+    start_experiment(store, declared(), START)
+    seen = look(store, read_experiment(store, "e"), START + HOUR)
     assert seen.verdict == "guardrail"
     assert "fallback_rate" in seen.why
 
@@ -152,7 +152,7 @@ def test_clicks_that_name_no_request_decide_nothing(store: Store) -> None:
     assert seen.verdict == "running"
     with store.writing() as connection:
         connection.execute(EVENTS.delete())
-    again = look(store, record(store, "e"), START + HOUR + 1)
+    again = look(store, read_experiment(store, "e"), START + HOUR + 1)
     assert "request_id" in again.why
 
 
@@ -178,8 +178,8 @@ def test_interleaving_prefers_whose_items_are_clicked(store: Store, rate: float,
     for event in traffic.events:
         event.setdefault("dwell_seconds", None)
     traffic.write()
-    start(store, declared(method="interleaving"), START)
-    seen = look(store, record(store, "e"), START + HOUR)
+    start_experiment(store, declared(method="interleaving"), START)
+    seen = look(store, read_experiment(store, "e"), START + HOUR)
     assert seen.verdict == verdict
     assert seen.users == {INTERLEAVED: 400}
 
@@ -198,8 +198,8 @@ def test_an_arm_that_was_shown_nothing_is_no_failure(store: Store) -> None:
         more = {"items": []} if variant == "new" else {}
         traffic.slate(f"u{number}", label_of("e", variant), START, 0.2, **more)
     traffic.write()
-    start(store, declared(), START)
-    seen = look(store, record(store, "e"), START + HOUR)
+    start_experiment(store, declared(), START)
+    seen = look(store, read_experiment(store, "e"), START + HOUR)
     assert seen.verdict == "running"
     assert "new was shown nothing" in seen.why
 
@@ -213,8 +213,8 @@ def test_clicks_of_others_do_not_stand_for_those_that_are_missing(store: Store, 
         traffic.slate(f"u{number}", label_of("e", variant), START, 0.0)
         traffic.slate(f"other{number}", "default", START, 0.5)
     traffic.write()
-    start(store, experiment, START)
-    seen = look(store, record(store, "e"), START + HOUR)
+    start_experiment(store, experiment, START)
+    seen = look(store, read_experiment(store, "e"), START + HOUR)
     assert seen.verdict == "running"
     assert "clicks are unknown" in seen.why
 
@@ -228,8 +228,8 @@ def test_a_look_says_which_versions_answered(store: Store) -> None:
     for slate in traffic.slates:
         slate.setdefault("version", None)
     traffic.write()
-    start(store, declared(), START)
-    assert look(store, record(store, "e"), START + HOUR).versions == {"old": {"1": 1}, "new": {"7": 1, "8": 1}}
+    start_experiment(store, declared(), START)
+    assert look(store, read_experiment(store, "e"), START + HOUR).versions == {"old": {"1": 1}, "new": {"7": 1, "8": 1}}
 
 
 def test_of_several_treatments_each_test_is_tightest_with_the_users_it_has(store: Store) -> None:
@@ -248,8 +248,8 @@ def test_who_is_moved_by_thompson_sampling_counts_in_both_arms(store: Store) -> 
         for visit, variant in enumerate(["old", "new"] if number % 2 else ["new", "new"]):
             traffic.slate(f"u{number}", label_of("e", variant), START + visit, 0.1)
     traffic.write()
-    start(store, declared(method="thompson"), START)
-    seen = look(store, record(store, "e"), START + HOUR)
+    start_experiment(store, declared(method="thompson"), START)
+    seen = look(store, read_experiment(store, "e"), START + HOUR)
     assert (seen.users, seen.left_out) == ({"old": 100, "new": 200}, 0)
 
 
@@ -263,8 +263,8 @@ def test_a_few_busy_users_are_not_taken_for_many(store: Store) -> None:
         for visit in range(100):
             traffic.slate(f"u{number}", label_of("e", variant), START + visit, 1.0 if likes else 0.0)
     traffic.write()
-    start(store, experiment, START)
-    seen = look(store, record(store, "e"), START + HOUR)
+    start_experiment(store, experiment, START)
+    seen = look(store, read_experiment(store, "e"), START + HOUR)
     assert seen.verdict == "running"
     assert seen.shares is not None
     assert max(seen.shares.values()) < 0.9
@@ -278,11 +278,11 @@ def test_a_guardrail_ends_thompson_sampling_too(store: Store) -> None:
         fallback = "stale" if variant == "new" and number % 4 == 0 else None
         traffic.slate(f"u{number}", label_of("e", variant), START, 0.1, fallback=fallback)
     traffic.write()
-    start(store, experiment, START)
-    assert look(store, record(store, "e"), START + HOUR).verdict == "guardrail"
+    start_experiment(store, experiment, START)
+    assert look(store, read_experiment(store, "e"), START + HOUR).verdict == "guardrail"
 
 
 def test_time_goes_on_for_nothing_that_is_over(store: Store) -> None:
-    start(store, declared(longest_hours=2), START)
-    stop(store, "e", START + HOUR, "by hand")
-    assert look(store, record(store, "e"), START + 3 * HOUR).verdict == "running"
+    start_experiment(store, declared(longest_hours=2), START)
+    stop_experiment(store, "e", START + HOUR, "by hand")
+    assert look(store, read_experiment(store, "e"), START + 3 * HOUR).verdict == "running"

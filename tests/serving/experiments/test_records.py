@@ -10,7 +10,15 @@ import pytest
 
 from serving.events import Store
 from serving.experiments.declaration import BadExperiment, Experiment, NoExperiment
-from serving.experiments.records import add_look, change, looks, record, records, start, stop
+from serving.experiments.records import (
+    add_look,
+    change_experiment,
+    list_experiments,
+    list_looks,
+    read_experiment,
+    start_experiment,
+    stop_experiment,
+)
 
 VARIANTS = {"a": {"share": 0.5}, "b": {"share": 0.5, "treatment": {"label": "canary"}}}
 
@@ -27,52 +35,52 @@ def store(where: Path | str) -> Iterator[Store]:
 
 def test_an_experiment_from_its_start_to_its_end(store: Store) -> None:
     before = store.counters()["experiments"]
-    start(store, declared(), 1_000)
-    assert [each.experiment for each in records(store, running=True)] == [declared()]
-    assert change(store, "e", ramp=0.5).ramp == 0.5
-    assert record(store, "e").experiment.ramp == 0.5
-    assert stop(store, "e", 2_000, "enough")
-    assert not stop(store, "e", 3_000, "again")
-    found = record(store, "e")
+    start_experiment(store, declared(), 1_000)
+    assert [each.experiment for each in list_experiments(store, running=True)] == [declared()]
+    assert change_experiment(store, "e", ramp=0.5).ramp == 0.5
+    assert read_experiment(store, "e").experiment.ramp == 0.5
+    assert stop_experiment(store, "e", 2_000, "enough")
+    assert not stop_experiment(store, "e", 3_000, "again")
+    found = read_experiment(store, "e")
     assert (found.state, found.started_at, found.stopped_at, found.why) == ("stopped", 1_000, 2_000, "enough")
-    assert records(store, running=True) == []
+    assert list_experiments(store, running=True) == []
     assert store.counters()["experiments"] > before
 
 
 def test_what_cannot_be_changes_nothing(store: Store) -> None:
-    start(store, declared(), 1)
+    start_experiment(store, declared(), 1)
     with pytest.raises(BadExperiment, match="before"):
-        start(store, declared(), 2)
+        start_experiment(store, declared(), 2)
     with pytest.raises(BadExperiment, match="share users"):
-        start(store, declared("other"), 2)
+        start_experiment(store, declared("other"), 2)
     with pytest.raises(BadExperiment, match="only grows"):
-        change(store, "e", ramp=0.1)
+        change_experiment(store, "e", ramp=0.1)
     with pytest.raises(NoExperiment):
-        stop(store, "nothing", 2, "why")
+        stop_experiment(store, "nothing", 2, "why")
     with pytest.raises(NoExperiment):
-        record(store, "nothing")
-    stop(store, "e", 2, "over")
+        read_experiment(store, "nothing")
+    stop_experiment(store, "e", 2, "over")
     with pytest.raises(BadExperiment, match="over"):
-        change(store, "e", ramp=1.0)
+        change_experiment(store, "e", ramp=1.0)
     with pytest.raises(BadExperiment, match="Choose another name"):
-        start(store, declared(), 3)
-    assert [each.experiment.name for each in records(store)] == ["e"]
+        start_experiment(store, declared(), 3)
+    assert [each.experiment.name for each in list_experiments(store)] == ["e"]
 
 
 def test_of_two_that_start_at_once_one_is_refused(store: Store) -> None:
     def attempt(name: str) -> bool:
         try:
-            start(store, declared(name), 1)
+            start_experiment(store, declared(name), 1)
         except BadExperiment:
             return False
         return True
 
     with ThreadPoolExecutor(4) as threads:
         assert sum(threads.map(attempt, ["a", "b", "c", "d"])) == 1
-    assert len(records(store, running=True)) == 1
+    assert len(list_experiments(store, running=True)) == 1
 
 
 def test_looks_are_kept_in_order_and_once(store: Store) -> None:
     for at in (3, 1, 3):
         add_look(store, "e", at, {"at": at})
-    assert looks(store, "e") == [(1, {"at": 1}), (3, {"at": 3})]
+    assert list_looks(store, "e") == [(1, {"at": 1}), (3, {"at": 3})]

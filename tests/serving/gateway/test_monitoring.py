@@ -11,7 +11,7 @@ import pytest
 
 from serving.events import Store
 from serving.model_server import ModelServer
-from serving.monitoring import Embedder, Rule, Rules, evaluate, observe
+from serving.monitoring import Embedder, Rule, Rules, evaluate_rules, observe
 
 HOUR = 3_600 * 10**6
 
@@ -35,7 +35,7 @@ def test_traffic_is_measured_and_exported(
         eventually(lambda: observe(store, began, end).value("slates") == 120)
         seen = observe(store, began, end, embed=embed, k=1)
         told = Rules(rules=(Rule(name="busy", metric="slates", above=100),))
-        (fired,) = evaluate(store, told, seen, end)
+        (fired,) = evaluate_rules(store, told, seen, end)
     assert fired.rule == "busy"
     assert seen.version == 1
     assert seen.value("ctr") == pytest.approx(clicks / 600)

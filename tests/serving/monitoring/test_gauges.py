@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, generate_latest
 
 from serving.events import Store
-from serving.monitoring import Measure, Rule, Rules, evaluate
+from serving.monitoring import Measure, Rule, Rules, evaluate_rules
 from serving.monitoring.gauges import LastWindow
 from serving.monitoring.records import Stored, write_measures
 from tests.serving.monitoring.conftest import DAY, START
@@ -25,7 +25,7 @@ def test_the_last_window_and_the_rules(store: Store) -> None:
     for start in (START, START + DAY):
         write_measures(store, start, start + DAY, measures)
     told = Rules(rules=(Rule(name="high", metric="ctr", above=0.1), Rule(name="low", metric="ctr", below=0.1)))
-    evaluate(store, told, Stored(START + DAY, START + 2 * DAY, measures), START)
+    evaluate_rules(store, told, Stored(START + DAY, START + 2 * DAY, measures), START)
     gauges.refresh(store)
     text = generate_latest(registry).decode()
     assert 'belfry_monitor{metric="ctr",slice="",variant=""} 0.25' in text

@@ -23,7 +23,7 @@ from serving.monitoring import (
     Rules,
     alerts,
     due_windows,
-    evaluate,
+    evaluate_rules,
     last_window,
     observe,
     read_measures,
@@ -126,7 +126,9 @@ def test_what_is_stored_is_what_was_seen(store: Store) -> None:
 def test_an_erased_user_leaves_nothing_in_it(store: Store) -> None:
     days(store, 2)
     for row in range(2):
-        evaluate(store, Rules(rules=(Rule(name="any", metric="users", above=0),)), see(store, row, embed=vectors), row)
+        evaluate_rules(
+            store, Rules(rules=(Rule(name="any", metric="users", above=0),)), see(store, row, embed=vectors), row
+        )
     erase(store, "u007")
     found = everything(store)
     assert found["measures"]
@@ -140,7 +142,7 @@ def test_two_monitors_fire_once(store: Store) -> None:
     seen = see(store, 0)
     told = Rules(rules=(Rule(name="busy", metric="slates", above=1, action="retrain"),))
     with ThreadPoolExecutor(6) as threads:
-        fired = list(threads.map(lambda _: evaluate(store, told, seen, START + DAY), range(6)))
+        fired = list(threads.map(lambda _: evaluate_rules(store, told, seen, START + DAY), range(6)))
     assert sorted(map(len, fired)) == [0, 0, 0, 0, 0, 1]
     (alert,) = alerts(store)
     assert (alert.rule, alert.state, alert.action, alert.at) == ("busy", "raised", "retrain", START + DAY)
@@ -186,7 +188,7 @@ def test_clicks_are_compared_with_the_windows_before(local_store: Store) -> None
     change = next(each for each in seen[4].measures if each.key == ("", "", "ctr_change"))
     assert change.value == pytest.approx(-0.5, abs=0.1)
     assert change.high is not None
-    fired = [evaluate(local_store, Rules(), each, each.end) for each in seen]
+    fired = [evaluate_rules(local_store, Rules(), each, each.end) for each in seen]
     assert "clicks-fall" in [each.rule for each in fired[4]]
 
 
@@ -204,7 +206,7 @@ def test_without_a_model_or_traffic_there_is_something_to_say(local_store: Store
     traffic.write(local_store)
     seen = see(local_store, 1, embed=away)
     assert seen.value("fallback_rate") == 1.0
-    assert evaluate(local_store, Rules(), seen, 0)[0].rule == "fallbacks"
+    assert evaluate_rules(local_store, Rules(), seen, 0)[0].rule == "fallbacks"
     a_day(2).write(local_store)
     assert "Nobody answers" in " ".join(see(local_store, 2, embed=away).skipped)
 

@@ -1,7 +1,7 @@
 """Newsroom: a seeded simulator of a multilingual news platform whose true click probabilities are known."""
 
-from pipelines.data.sources.newsroom.sizes import SIZES, Size
+from pipelines.data.sources.newsroom.sizes import SIZES, NewsroomSize
 from pipelines.data.sources.newsroom.source import import_newsroom
 from pipelines.data.sources.newsroom.world import Newsroom
 
-__all__ = ["SIZES", "Newsroom", "Size", "import_newsroom"]
+__all__ = ["SIZES", "Newsroom", "NewsroomSize", "import_newsroom"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.data.sources.newsroom.entities import Entities, invent
 from pipelines.data.sources.newsroom.language import LANGUAGE_SHARES, LANGUAGES, topics
-from pipelines.data.sources.newsroom.sizes import DAY, END, FRONT_PAGE, HOUR, WARM_UP, Size
+from pipelines.data.sources.newsroom.sizes import DAY, END, FRONT_PAGE, HOUR, WARM_UP, NewsroomSize
 
 NEVER = np.iinfo(np.int64).max
 # The columns of Articles.entities.
@@ -58,7 +58,7 @@ class Articles:
         return self.appeal[items] + freshness + heat
 
 
-def write_schedule(size: Size, rng: np.random.Generator) -> Articles:
+def write_schedule(size: NewsroomSize, rng: np.random.Generator) -> Articles:
     """Draw the articles of a newsroom, without their texts."""
     known = topics()
     count = size.articles

@@ -9,7 +9,7 @@ import numpy as np
 from pipelines.data.sources.newsroom.articles import ORGANISATION, PERSON, Articles
 from pipelines.data.sources.newsroom.entities import Entities
 from pipelines.data.sources.newsroom.language import LANGUAGE_SHARES, LANGUAGES, topics
-from pipelines.data.sources.newsroom.sizes import DAY, END, Size
+from pipelines.data.sources.newsroom.sizes import DAY, END, NewsroomSize
 
 SEGMENTS = ("mobile", "desktop", "tablet")  # a user's segment is the one device that they read on
 _SEGMENT_SHARES = (0.6, 0.3, 0.1)
@@ -67,7 +67,7 @@ class Readers:
         return self.interest(users, articles.subtopic[items], at) + _ATTACHED * followed + reads
 
 
-def register(size: Size, names: Entities, rng: np.random.Generator) -> Readers:
+def register(size: NewsroomSize, names: Entities, rng: np.random.Generator) -> Readers:
     """Draw the users of a newsroom."""
     count = size.users
     language = rng.choice(len(LANGUAGES), count, p=LANGUAGE_SHARES)

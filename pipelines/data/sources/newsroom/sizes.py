@@ -21,7 +21,7 @@ _FEWEST_ARTICLES = 250
 
 
 @dataclass(frozen=True)
-class Size:
+class NewsroomSize:
     """Counts of a newsroom. `requests` is reached within a few per cent; each shows `SLATE` items."""
 
     articles: int
@@ -42,19 +42,19 @@ class Size:
 
 
 SIZES = {
-    "small": Size(articles=1_200, users=1_500, days=14, requests=15_000),
-    "medium": Size(articles=12_000, users=15_000, days=28, requests=150_000),
-    "large": Size(articles=100_000, users=80_000, days=30, requests=500_000),
+    "small": NewsroomSize(articles=1_200, users=1_500, days=14, requests=15_000),
+    "medium": NewsroomSize(articles=12_000, users=15_000, days=28, requests=150_000),
+    "large": NewsroomSize(articles=100_000, users=80_000, days=30, requests=500_000),
 }
 
 
-def size_of(size: str | Size) -> Size:
-    """A size by its name; a `Size` is returned as it is.
+def size_of(size: str | NewsroomSize) -> NewsroomSize:
+    """A size by its name; a `NewsroomSize` is returned as it is.
 
     Raises:
         BadInput: There is no size of that name.
     """
-    if isinstance(size, Size):
+    if isinstance(size, NewsroomSize):
         return size
     if size not in SIZES:
         raise BadInput(f"{size!r} is not a size of the newsroom: choose {', '.join(SIZES)}.")

@@ -23,7 +23,7 @@ from pipelines.data.sources.newsroom.events import EventTables
 from pipelines.data.sources.newsroom.language import LANGUAGES, topics
 from pipelines.data.sources.newsroom.readers import SEGMENTS
 from pipelines.data.sources.newsroom.simulation import simulate
-from pipelines.data.sources.newsroom.sizes import END, Size
+from pipelines.data.sources.newsroom.sizes import END, NewsroomSize
 from pipelines.data.sources.newsroom.texts import Desk
 from pipelines.data.sources.newsroom.world import Newsroom
 from pipelines.progress import stages
@@ -40,7 +40,9 @@ _TRUTH_SCHEMA = pa.schema(
 )
 
 
-def import_newsroom(size: str | Size, destination: Path, *, seed: int = 17, name: str | None = None) -> ImportReport:
+def import_newsroom(
+    size: str | NewsroomSize, destination: Path | str, *, seed: int = 17, name: str | None = None
+) -> ImportReport:
     """Simulate a multilingual news platform and write it as a dataset.
 
     The same size and seed give the same files. Beside the tables stands truth.parquet: for the event_id of every

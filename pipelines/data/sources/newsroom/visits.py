@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from pipelines.data.sources.newsroom.readers import SEGMENTS, Readers
-from pipelines.data.sources.newsroom.sizes import DAY, END, HOUR, Size
+from pipelines.data.sources.newsroom.sizes import DAY, END, HOUR, NewsroomSize
 
 # Visits per hour of the day (UTC), relative: phones on the way to work and in bed, desktops in the office.
 _HOURS: dict[str, list[float]] = {
@@ -18,7 +18,7 @@ _HOURS: dict[str, list[float]] = {
 _WEEKDAYS = [1.05, 1.0, 1.0, 1.0, 0.95, 0.85, 0.95]  # Monday first
 
 
-def draw_visits(size: Size, readers: Readers, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw_visits(size: NewsroomSize, readers: Readers, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Users (V,) and times (V,) in seconds since 1970, by time. A user comes at most once an hour."""
     calendar = _calendar(size)
     joined = np.maximum(readers.created_at - size.start, 0)
@@ -42,7 +42,7 @@ def draw_visits(size: Size, readers: Readers, rng: np.random.Generator) -> tuple
     return user[order], at[order]
 
 
-def _calendar(size: Size) -> np.ndarray:
+def _calendar(size: NewsroomSize) -> np.ndarray:
     """(segments, hours + 1): share of a segment's visits before each hour of the newsroom's days."""
     start = range(size.start, END, DAY)
     weekday = [_WEEKDAYS[datetime.fromtimestamp(day, UTC).weekday()] for day in start]

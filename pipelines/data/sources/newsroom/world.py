@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.data.sources.newsroom.articles import Articles, write_schedule
 from pipelines.data.sources.newsroom.readers import Readers, register
-from pipelines.data.sources.newsroom.sizes import Size, size_of, stream
+from pipelines.data.sources.newsroom.sizes import NewsroomSize, size_of, stream
 from pipelines.errors import BadInput
 
 # Probability that a user looks at a position at all (Craswell et al. 2008): 1 at the top, a third at the bottom.
@@ -34,13 +34,13 @@ class Newsroom:
         (1200,)
     """
 
-    size: Size
+    size: NewsroomSize
     seed: int
     articles: Articles
     readers: Readers
 
     @classmethod
-    def generate(cls, size: str | Size, seed: int = 17) -> Newsroom:
+    def generate(cls, size: str | NewsroomSize, seed: int = 17) -> Newsroom:
         """Make the newsroom of a size and seed, without texts, images and events. The same as `import_newsroom`'s.
 
         Raises:

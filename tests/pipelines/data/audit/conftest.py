@@ -17,10 +17,10 @@ from pipelines.data import schema
 from pipelines.data.audit import AuditReport, audit
 from pipelines.data.dataset import Dataset
 from pipelines.data.sources.newsroom import import_newsroom
-from pipelines.data.sources.newsroom.sizes import Size
+from pipelines.data.sources.newsroom.sizes import NewsroomSize
 
 NOW = datetime(2025, 4, 1, tzinfo=UTC)
-SMALL = Size(articles=300, users=250, days=8, requests=1_600)
+SMALL = NewsroomSize(articles=300, users=250, days=8, requests=1_600)
 Tables: TypeAlias = dict[str, pd.DataFrame]
 Fault: TypeAlias = Callable[[Tables], None]
 Plant: TypeAlias = Callable[[Fault], Dataset]

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from pipelines.data.dataset import Dataset
-from pipelines.data.sources.newsroom import Newsroom, Size, import_newsroom
+from pipelines.data.sources.newsroom import Newsroom, NewsroomSize, import_newsroom
 from pipelines.data.sources.newsroom.language import LANGUAGES, language, topics
 from pipelines.data.sources.newsroom.simulation import READ_SECONDS
 from pipelines.errors import BadInput
 
-TINY = Size(articles=300, users=120, days=3, requests=600)
+TINY = NewsroomSize(articles=300, users=120, days=3, requests=600)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_an_unknown_size_is_one_sentence_that_names_the_choices(tmp_path: Path) 
     with pytest.raises(BadInput, match="seed must be 0 or more"):
         import_newsroom("small", tmp_path / "out", seed=-1)
     with pytest.raises(BadInput, match="needs 250 articles"):
-        Size(articles=10, users=1, days=1, requests=1)
+        NewsroomSize(articles=10, users=1, days=1, requests=1)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pipelines.data.sources.newsroom import Newsroom, Size
+from pipelines.data.sources.newsroom import Newsroom, NewsroomSize
 from pipelines.data.sources.newsroom.publisher import Publisher
 from pipelines.data.sources.newsroom.simulation import Slates, simulate
 from pipelines.data.sources.newsroom.sizes import DAY, END, SLATE, stream
@@ -120,7 +120,7 @@ def test_dwell_follows_interest_and_length(newsroom: Newsroom, log: Slates) -> N
 
 
 def test_the_logged_propensity_is_how_often_the_publisher_shows_an_item() -> None:
-    newsroom = Newsroom.generate(Size(articles=300, users=4_000, days=3, requests=10), seed=5)
+    newsroom = Newsroom.generate(NewsroomSize(articles=300, users=4_000, days=3, requests=10), seed=5)
     readers = newsroom.readers
     alike = np.flatnonzero((readers.language == 1) & (readers.second_language < 0))
     publisher = Publisher(newsroom.articles, readers, stream(5, 9))

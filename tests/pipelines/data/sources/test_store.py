@@ -12,8 +12,8 @@ import pytest
 from pipelines.data.dataset import Dataset
 from pipelines.data.sources.store import import_store
 from pipelines.errors import BadInput
-from pipelines.fill_store import fill_store
 from pipelines.recipe import Recipe
+from pipelines.store_filling import fill_store
 from pipelines.training import train
 from serving.events import EventLog, SlateLog, Store
 from serving.events.items import put_items, remove_item

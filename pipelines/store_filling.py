@@ -12,6 +12,7 @@ from pipelines.data import schema
 from pipelines.data.dataset import Dataset
 from pipelines.errors import BadInput
 from pipelines.progress import track
+from pipelines.result import Result
 from serving.events import Store, StoreError
 from serving.events.items import put_items
 from serving.events.log import ignoring_known
@@ -20,7 +21,7 @@ from serving.events.tables import EVENTS
 _ITEMS, _EVENTS = 1_000, 20_000
 
 
-def fill_store(dataset: Dataset, where: Path | str) -> dict[str, int]:
+def fill_store(dataset: Dataset, where: Path | str) -> Result:
     """Put a dataset's items and append its events; events that the store has already are passed over.
 
     Items that the API has put or removed stay as they are: a dataset may be older than that.
@@ -43,7 +44,12 @@ def fill_store(dataset: Dataset, where: Path | str) -> dict[str, int]:
                 done["events"] += len(rows)
     except StoreError as error:
         raise BadInput(str(error)) from None
-    return done
+    return Result(done, filling_lines)
+
+
+def filling_lines(done: dict[str, Any]) -> list[str]:
+    """What was put, as plain text."""
+    return [f"{done['items']:,} items put, {done['new_events']:,} of {done['events']:,} events were new"]
 
 
 def append_events(store: Store, rows: list[dict[str, Any]]) -> int:

@@ -20,6 +20,7 @@ from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared, prepare_for
 from pipelines.progress import say
 from pipelines.rankers import Queries
+from pipelines.result import Result
 from pipelines.run import Run
 from pipelines.trained import first_stage
 from pipelines.uncertainty import By, Doubt, DroppedOut, Member, distinct
@@ -31,17 +32,17 @@ _CALIBRATED_ON = 2000
 def explore(
     run: Run,
     dataset: Dataset,
-    out: Path,
+    out: Path | str,
     *,
-    what: str,
-    by: str,
-    k: int,
+    what: str = "items",
+    by: str = "committee",
+    k: int = 100,
     committee: Sequence[Run] = (),
     feed: int = 10,
     sample: int = 1000,
     most_alike: float | None = None,
     seed: int = 17,
-) -> dict[str, Any]:
+) -> Result:
     """Write the `k` items or users worth exploring next, the least sure first; returns what was done.
 
     The towers alone are asked, or the ensemble: a second stage orders what they retrieve, and what they do not retrieve
@@ -63,7 +64,7 @@ def explore(
             disagree, or that was trained on other items.
     """
     _check(what, by, k, feed, sample, most_alike, committee)
-    out = check_file(out)
+    out = check_file(Path(out))
     data = prepare_for(run, dataset)
     towers = first_stage(run, data)
     members = _members(run, dataset, data, towers, committee, by)
@@ -93,7 +94,13 @@ def explore(
         header, count = ("user_id", "score", "positives"), np.diff(log.user_offsets)
         rows = [(log.user_ids[row], f"{scores[row]:.7g}", count[row]) for row in listed]
     written = write_rows(out, header, rows)
-    return {"rows": written, "file": str(out), "what": what, "by": by, "members": len(members), "among": len(known)}
+    done = {"rows": written, "file": str(out), "what": what, "by": by, "members": len(members), "among": len(known)}
+    return Result(done, exploration_lines)
+
+
+def exploration_lines(done: dict[str, Any]) -> list[str]:
+    """What was written, as plain text."""
+    return [f"{done['rows']:,} of {done['among']:,} {done['what']} written to {done['file']}"]
 
 
 def _by(name: str) -> By:

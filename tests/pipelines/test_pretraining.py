@@ -15,7 +15,7 @@ from pipelines.cli.app import run as belfry
 from pipelines.data.dataset import Dataset
 from pipelines.encode import load_encoder
 from pipelines.errors import BadInput
-from pipelines.pretrain import PRETRAINING, _Texts, _verify, pretrain
+from pipelines.pretraining import PRETRAINING, _Texts, _verify, pretrain
 from pipelines.recipe import Text
 
 TOPICS = (

@@ -16,6 +16,7 @@ from pipelines.errors import BadInput
 from pipelines.presets import fingerprint, locate_preset
 from pipelines.progress import say, track
 from pipelines.recipe import Text
+from pipelines.result import Result
 
 PRETRAINING = "pretraining.json"
 # What keras-hub writes of a preset, beside ours.
@@ -28,7 +29,7 @@ _WITHOUT_DECAY = ("bias", "gamma", "beta", "layer_norm")
 
 def pretrain(
     dataset: Dataset,
-    out: Path,
+    out: Path | str,
     *,
     preset: str = "minilm",
     epochs: int = 1,
@@ -37,7 +38,7 @@ def pretrain(
     max_tokens: int = 64,
     validation: float = 0.1,
     seed: int = 17,
-) -> dict[str, Any]:
+) -> Result:
     """Train the encoder `preset` on masked words of a dataset's texts, and write the preset folder `out`.
 
     The head that guesses the words starts untrained, and its first gradients would wreck the encoder: it is trained
@@ -54,6 +55,7 @@ def pretrain(
         BadInput: There is too little text, the preset cannot guess masked words, `out` is somebody's folder, training
             diverged, or no epoch was better than epoch 0: nothing is written then.
     """
+    out = Path(out)
     check_folder(out, replaces=FILES)
     if not 0 < learning_rate < math.inf:
         raise BadInput(f"the learning rate must be above 0, not {learning_rate}.")
@@ -99,7 +101,16 @@ def pretrain(
         encoder.preprocessor.tokenizer.save_to_preset(str(draft))
         _verify(draft, encoder, max_tokens, parts[1].texts[:8])
         write_json(draft / PRETRAINING, found)
-    return found
+    return Result(found, pretraining_lines)
+
+
+def pretraining_lines(result: dict[str, Any]) -> list[str]:
+    """What it was worth, as plain text."""
+    before, best = result["perplexity"][0], result["perplexity"][result["best_epoch"]]
+    return [
+        f"epoch {result['best_epoch']} of {result['settings']['epochs']} kept: held-out perplexity of masked words "
+        f"{before:.1f} before, {best:.1f} after"
+    ]
 
 
 class _Texts:

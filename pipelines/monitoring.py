@@ -14,10 +14,11 @@ from pathlib import Path
 from pipelines.errors import BadInput
 from pipelines.progress import say
 from serving.events import Store, StoreAway, StoreError
+from serving.gateway.clock import wall_clock
 from serving.monitoring.fingerprint import IN_VERSION, Fingerprint
 from serving.monitoring.measures import Measure
 from serving.monitoring.monitor import due_windows, observe
-from serving.monitoring.records import evaluate, last_window, read_state
+from serving.monitoring.records import evaluate_rules, last_window, read_state
 from serving.monitoring.rules import BadRules, Rules
 from serving.monitoring.triggers import Fired
 from serving.monitoring.vectors import Embedder
@@ -28,7 +29,7 @@ ANOTHER_RUNS = 3  # the exit code of `belfry retrain` while another one is at wo
 
 
 @dataclass(frozen=True)
-class Look:
+class MonitoredWindow:
     """One window, as it was just observed, or else as it is stored; times are microseconds since 1970."""
 
     start: int
@@ -41,7 +42,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Retraining:
+class RetrainCommand:
     """How `belfry retrain` is called.
 
     Args:
@@ -49,17 +50,18 @@ class Retraining:
         recipe: Instead of the champion's.
     """
 
-    store: str
-    models: Path
+    store: Path | str
+    models: Path | str
     model: str
-    work: Path
-    recipe: Path | None = None
+    work: Path | str
+    recipe: Path | str | None = None
 
     @property
     def command(self) -> list[str]:
         """An argument each: no shell reads it."""
-        command = [sys.executable, "-c", "from pipelines.cli import main; main()", "retrain", "--store", self.store]
-        command += ["--models", str(self.models), "--model", self.model, "--work", str(self.work)]
+        command = [sys.executable, "-c", "from pipelines.cli import main; main()", "retrain"]
+        command += ["--store", str(self.store), "--models", str(self.models)]
+        command += ["--model", self.model, "--work", str(self.work)]
         return command + ([] if self.recipe is None else ["--recipe", str(self.recipe)])
 
 
@@ -76,17 +78,19 @@ class Watched:
         retraining: What a rule with the action `retrain` starts; None to tell only.
     """
 
-    store: str
-    models: Path | None = None
+    store: Path | str
+    models: Path | str | None = None
     model: str | None = None
     model_server: str | None = None
     hours: float = 24.0
-    rules: Path | None = None
+    rules: Rules | Path | str | None = None
     positive_rating: float | None = None
-    retraining: Retraining | None = None
+    retraining: RetrainCommand | None = None
 
 
-def monitor(watched: Watched, stop: threading.Event, *, clock: Callable[[], int]) -> Iterator[Look]:
+def monitor(
+    watched: Watched, stop: threading.Event | None = None, *, clock: Callable[[], int] = wall_clock
+) -> Iterator[MonitoredWindow]:
     """Observe and judge every window that is due, the oldest first.
 
     Args:
@@ -97,10 +101,10 @@ def monitor(watched: Watched, stop: threading.Event, *, clock: Callable[[], int]
         BadInput: The store or the rules cannot be read.
     """
     with _opened(watched) as (store, rules, embedder):
-        yield from _look(watched, store, rules, embedder, stop, clock)
+        yield from _look(watched, store, rules, embedder, stop or threading.Event(), clock)
 
 
-def watch(watched: Watched, stop: threading.Event, *, clock: Callable[[], int]) -> Iterator[Look]:
+def watch(watched: Watched, stop: threading.Event, *, clock: Callable[[], int]) -> Iterator[MonitoredWindow]:
     """The same until `stop` is set. A store that is away is asked again.
 
     Raises:
@@ -115,7 +119,7 @@ def watch(watched: Watched, stop: threading.Event, *, clock: Callable[[], int]) 
             stop.wait(_POLL_SECONDS)
 
 
-def stored(watched: Watched) -> Look | None:
+def stored(watched: Watched) -> MonitoredWindow | None:
     """The last window that is stored; None where there is none.
 
     Raises:
@@ -124,7 +128,9 @@ def stored(watched: Watched) -> Look | None:
     with _opened(watched) as (store, _, _):
         seconds = round(watched.hours * 3_600)
         last = last_window(store, seconds)
-        return None if last is None else Look(*last, skipped=[], fired=[], raised=read_state(store, seconds).raised)
+        if last is None:
+            return None
+        return MonitoredWindow(*last, skipped=[], fired=[], raised=read_state(store, seconds).raised)
 
 
 @contextlib.contextmanager
@@ -132,7 +138,8 @@ def _opened(watched: Watched) -> Iterator[tuple[Store, Rules, Embedder | None]]:
     if watched.model_server is not None and watched.model is None:
         raise BadInput("name the model with --model: the server may have several.")
     try:
-        rules = Rules() if watched.rules is None else Rules.load(watched.rules)
+        rules = watched.rules or Rules()
+        rules = rules if isinstance(rules, Rules) else Rules.load(rules)
         with contextlib.ExitStack() as opened:
             store = opened.enter_context(Store(watched.store, create=False))
             embedder = None
@@ -150,7 +157,7 @@ def _look(
     embedder: Embedder | None,
     stop: threading.Event,
     clock: Callable[[], int],
-) -> Iterator[Look]:
+) -> Iterator[MonitoredWindow]:
     for start, end in due_windows(store, clock(), hours=watched.hours):
         if stop.is_set():
             return
@@ -163,8 +170,9 @@ def _look(
             embed=embedder,
             positive_rating=watched.positive_rating,
         )
-        fired = evaluate(store, rules, seen, clock())
-        look = Look(start, end, seen.measures, seen.skipped, fired, read_state(store, (end - start) // SECOND).raised)
+        fired = evaluate_rules(store, rules, seen, clock())
+        raised = read_state(store, (end - start) // SECOND).raised
+        look = MonitoredWindow(start, end, seen.measures, seen.skipped, fired, raised)
         wanted = any(each.state == "raised" and each.action == "retrain" for each in fired)
         if wanted and watched.retraining is not None:
             look = replace(look, retrained=_retrain(watched.retraining, stop))
@@ -174,12 +182,12 @@ def _look(
 def _fingerprint(watched: Watched, model: str, version: int) -> Fingerprint | None:
     if watched.models is None:
         return None
-    path = watched.models / (watched.model or model) / str(version) / IN_VERSION
+    path = Path(watched.models) / (watched.model or model) / str(version) / IN_VERSION
     # A version may be older than fingerprints, or be somebody else's.
     return Fingerprint.load(path) if path.exists() else None
 
 
-def _retrain(retraining: Retraining, stop: threading.Event) -> str:
+def _retrain(retraining: RetrainCommand, stop: threading.Event) -> str:
     """Retrain in a process of its own, and say what became of it."""
     began = time.monotonic()
     say(f"retraining {retraining.model} in {retraining.work}")

@@ -12,7 +12,7 @@ import pytest
 from pipelines.cli.app import run as belfry
 from pipelines.data.dataset import Dataset
 from pipelines.errors import BadInput
-from pipelines.explore import explore
+from pipelines.exploration import explore
 from pipelines.prepare import prepare
 from pipelines.recipe import Recipe
 from pipelines.run import Run

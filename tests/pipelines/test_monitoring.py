@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.cli.app import run
 from pipelines.errors import BadInput
-from pipelines.monitor import Retraining, Watched, monitor, stored, watch
+from pipelines.monitoring import RetrainCommand, Watched, monitor, stored, watch
 from serving.events import Store
 from tests.serving.monitoring.conftest import DAY, HOUR, a_day, put_catalogue
 
@@ -44,7 +44,7 @@ def rules(tmp_path: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Instead(Retraining):
+class Instead(RetrainCommand):
     """Another program in the place of `belfry retrain`."""
 
     code: str = ""
@@ -99,7 +99,7 @@ def test_bad_input_is_one_sentence(
 
 def test_a_retraining_is_called_without_a_shell(tmp_path: Path) -> None:
     odd = tmp_path / "a folder; rm -rf $HOME"
-    command = Retraining("postgresql://x", odd, "feed", odd / "work", Path("recipe.yaml")).command
+    command = RetrainCommand("postgresql://x", odd, "feed", odd / "work", Path("recipe.yaml")).command
     assert command[3:] == [
         *("retrain", "--store", "postgresql://x", "--models", str(odd), "--model", "feed", "--work", str(odd / "work")),
         *("--recipe", "recipe.yaml"),
