@@ -56,11 +56,21 @@ def ablate(recipe: Recipe, dataset: Dataset, out: Path | str, *, without: Sequen
     twenty that do nothing, one looks like a gain or a loss.
 
     Args:
+        recipe: As it is.
+        dataset: Trained and judged on.
+        out: The folder to make, with the report; one that this made before is replaced.
         without: Names of `STEPS`; all that are on by default.
         seeds: Trainings of each, with the recipe's seed and those that follow it, on one split.
 
     Raises:
         BadInput: A step is not known or not on, nothing is there to judge on, or `out` is somebody's folder.
+
+    Example:
+        >>> from pipelines import Dataset, Run, ablate
+        >>> recipe = Run.open("run").recipe.changed({"augmentation": {"history": {"mask": 0.3}}})
+        >>> result = ablate(recipe, Dataset.open("data"), "ablation")  # doctest: +SKIP
+        >>> sorted({row["variant"] for row in result.rows()})  # doctest: +SKIP
+        ['as it is', 'augmentation.history.mask']
     """
     out = Path(out)
     check_folder(out, replaces=FILES)
@@ -114,9 +124,18 @@ def compare(variants: Mapping[str, Recipe], dataset: Dataset, *, seeds: int = 1,
         variants: By name. They differ in their steps alone.
         seeds: Trainings of each.
         gains: Whether the others have a step that the first has not, instead of lacking one that it has.
+        dataset: Trained and judged on.
 
     Raises:
         BadInput: Nothing is there to judge on.
+
+    Example:
+        >>> from pipelines import Dataset, Run, compare
+        >>> recipe = Run.open("run").recipe.changed({"training.epochs": 1})
+        >>> encoders = {name: recipe.changed({"towers.history_encoder": name}) for name in ("mean", "attention")}
+        >>> result = compare(encoders, Dataset.open("data"), gains=True)  # print(result) shows the table
+        >>> [row["variant"] for row in result.rows() if row["metric"] == result["metric"]]
+        ['mean', 'attention']
     """
     first = next(iter(variants))
     seed = variants[first].training.seed

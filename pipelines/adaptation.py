@@ -37,6 +37,20 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path | str, *, domain: str, hel
 
     Raises:
         BadInput: The domain is not there, or has no click in the test part to be judged on; or `out` is somebody's.
+
+    Args:
+        recipe: As it is trained without adaptation; its `adaptation` says how with.
+        dataset: Trained and judged on.
+        out: The folder to make, with the report.
+        domain: "language" or "category".
+        held_out: The value whose clicks nobody is told.
+
+    Example:
+        >>> from pipelines import Dataset, Run, adapt
+        >>> recipe, data = Run.open("run").recipe, Dataset.open("data")
+        >>> result = adapt(recipe, data, "adapted", domain="language", held_out="de")  # doctest: +SKIP
+        >>> sorted(result["best_epoch"])  # doctest: +SKIP
+        ['adversarial', 'multi_task', 'without']
     """
     out = Path(out)
     check_folder(out, replaces=(REPORT,))

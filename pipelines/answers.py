@@ -29,6 +29,16 @@ def score(run: Run, dataset: Dataset, out: Path | str) -> int:
 
     Raises:
         BadInput: The dataset has no impressions with a request_id.
+
+    Args:
+        run: Whose model scores.
+        dataset: With impressions.
+        out: A file for the table, tab-separated, ids as the source wrote them.
+
+    Example:
+        >>> from pipelines import Dataset, Run, score
+        >>> score(Run.open("run"), Dataset.open("data"), "scores.tsv") > 4_000
+        True
     """
     data = prepare_for(run, dataset)
     behaviour = data.behaviour
@@ -70,6 +80,14 @@ def recommend(
 
     Raises:
         BadInput: A file cannot be read, or holds no id that the dataset knows.
+
+    Example:
+        >>> from pipelines import Dataset, Run, recommend
+        >>> recommend(Run.open("run"), Dataset.open("data"), "feeds.tsv", k=3, users=["u000019"])
+        3
+        >>> from pathlib import Path
+        >>> Path("feeds.tsv").read_text().splitlines()[0].split()
+        ['user_id', 'item_id', 'rank', 'score']
     """
     rows = recommendations(run, prepare_for(run, dataset), k=k, candidates=candidates, users=users)
     written = ((user, item, rank, f"{value:.7g}") for user, item, rank, value in rows)

@@ -45,6 +45,11 @@ def embed(run: Run, out: Path | str, dataset: Dataset | None = None) -> int:
 
     Raises:
         BadInput: `out` is not a file, or there is no item.
+
+    Example:
+        >>> from pipelines import Run, embed
+        >>> embed(Run.open("run"), "items.parquet")
+        250
     """
     out = check_file(Path(out))
     data = dataset or run.training_data()
@@ -74,6 +79,11 @@ def embed_users(run: Run, out: Path | str, dataset: Dataset | None = None) -> in
 
     Raises:
         BadInput: `out` is not a file, or no user has a history.
+
+    Example:
+        >>> from pipelines import Run, embed_users
+        >>> 0 < embed_users(Run.open("run"), "users.parquet") <= 60
+        True
     """
     out = check_file(Path(out))
     data = dataset or run.training_data()
@@ -98,8 +108,20 @@ def embed_users(run: Run, out: Path | str, dataset: Dataset | None = None) -> in
 def read_embeddings(path: Path | str, run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Ids (N,) str and embeddings (N, D) float32 of a file that `embed` or `embed_users` wrote for this run.
 
+    Args:
+        path: A Parquet file.
+        run: Whose weights made it.
+
     Raises:
         BadInput: It is no such file, or was made by other weights, whose embeddings do not compare.
+
+    Example:
+        >>> from pipelines import Run, embed, read_embeddings
+        >>> run = Run.open("run")
+        >>> rows = embed(run, "items.parquet")
+        >>> ids, vectors = read_embeddings("items.parquet", run)
+        >>> len(ids), vectors.shape
+        (250, (250, 8))
     """
     try:
         table = pq.read_table(path)

@@ -48,12 +48,22 @@ def evaluate(
     users, new, head and tail items, and languages.
 
     Args:
+        run: What is judged.
+        other: A dataset instead of the run's own test part.
         out: Also write the result there, as JSON.
         report: Also write it there, as a page.
         engine: Opens what prepares the events.
 
     Raises:
         BadInput: There is nothing to judge on.
+
+    Example:
+        >>> from pipelines import Run, evaluate
+        >>> result = evaluate(Run.open("run"))  # print(result) shows the table
+        >>> [part for part in ("slates", "catalogue") if part in result]
+        ['slates', 'catalogue']
+        >>> sorted(result.rows()[0])[:6]
+        ['count', 'high', 'lead_high', 'lead_low', 'lead_mean', 'low']
     """
     out, report = (None if path is None else check_file(Path(path)) for path in (out, report))
     own = prepare(run.training_data(), run.recipe, engine=engine)

@@ -20,8 +20,21 @@ class Conclusion:
     """A look at an experiment and what was done because of it.
 
     Args:
+        name: The experiment's.
+        look: What was seen.
+        ended: Whether it has ended by this.
         version: That was promoted, or else retired; None for neither.
         done: One sentence.
+
+    Example:
+        >>> from pipelines import conclude
+        >>> from serving import Experiment, Store, start_experiment, wall_clock
+        >>> shares = {"control": {"share": 0.5}, "wider": {"share": 0.5, "treatment": {"category_share": 0.8}}}
+        >>> with Store("store-of-a-conclusion") as store:
+        ...     start_experiment(store, Experiment(name="wider", variants=shares), wall_clock())
+        ...     found = conclude(store, "wider", wall_clock())
+        >>> found.look.verdict, found.version
+        ('running', None)
     """
 
     name: str
@@ -43,6 +56,8 @@ def conclude(
     gone, and only ends the experiment.
 
     Args:
+        store: An open store.
+        name: The experiment's.
         now: Microseconds since 1970.
         registry: Of the folder from which the model is served; without one nothing is promoted or retired.
         model: Its name there.
@@ -51,6 +66,15 @@ def conclude(
         BadExperiment: There is no such experiment.
         StoreAway: The database cannot be reached or written.
         BadInput: It is over, or it promotes and no registry that knows the model is given.
+
+    Example:
+        >>> from pipelines import conclude
+        >>> from serving import Experiment, Store, start_experiment, wall_clock
+        >>> shares = {"control": {"share": 0.5}, "wider": {"share": 0.5, "treatment": {"category_share": 0.8}}}
+        >>> with Store("store-to-conclude") as store:
+        ...     start_experiment(store, Experiment(name="wider", variants=shares), wall_clock())
+        ...     conclude(store, "wider", wall_clock()).ended  # nobody has seen anything yet
+        False
     """
     found = read_experiment(store, name)
     if not found.is_running:
@@ -76,6 +100,18 @@ def conclude_all(
     Raises:
         StoreAway: The database cannot be reached or written.
         BadInput: Of the first that could not be concluded, after all others were.
+
+    Args:
+        store: An open store.
+        now: Microseconds since 1970.
+        registry, model: As for `conclude`.
+
+    Example:
+        >>> from pipelines import conclude_all
+        >>> from serving import Store, wall_clock
+        >>> with Store("store-without-experiments") as store:
+        ...     conclude_all(store, wall_clock())
+        []
     """
     running: list[Record] = list_experiments(store, running=True)
     found: list[Conclusion] = []

@@ -62,6 +62,11 @@ def explore(
     Raises:
         BadInput: A value is out of range; there is nothing to list or to calibrate on; or a committee that cannot
             disagree, or that was trained on other items.
+
+    Example:
+        >>> from pipelines import Dataset, Run, explore
+        >>> explore(Run.open("run"), Dataset.open("data"), "unsure.tsv", k=5)["rows"]
+        5
     """
     _check(what, by, k, feed, sample, most_alike, committee)
     out = check_file(Path(out))

@@ -36,6 +36,12 @@ def feed(run: Run, dataset: Dataset, user_id: str, *, k: int = 10) -> Result:
 
     Raises:
         BadInput: The dataset has no event of that user.
+
+    Example:
+        >>> from pipelines import Dataset, Run, feed
+        >>> found = feed(Run.open("run"), Dataset.open("data"), "u000019", k=3)  # print(found) shows the titles
+        >>> len(found["read"]), [row["rank"] for row in found.rows()]
+        (6, [1, 2, 3])
     """
     data = prepare_for(run, dataset)
     user = _row_of(data, user_id, dataset)
@@ -61,6 +67,11 @@ def model_inputs(run: Run, dataset: Dataset, users: Sequence[str]) -> dict[str, 
 
     The moment is the end of the dataset. A user that the dataset does not know has an empty history.
 
+    Args:
+        run: Whose length of a history counts.
+        dataset: Whose events count.
+        users: B ids.
+
     Returns:
         For the signature `recommend`, each with a row for each of B users: `history_ids` and `exclude_ids` (B, H) and
         (B, E) str, padded with ""; `history_age_seconds`, `history_dwell_seconds`, `history_scroll_depth` (B, H)
@@ -68,6 +79,12 @@ def model_inputs(run: Run, dataset: Dataset, users: Sequence[str]) -> dict[str, 
 
     Raises:
         BadInput: No user is named.
+
+    Example:
+        >>> from pipelines import Dataset, Run, model_inputs
+        >>> inputs = model_inputs(Run.open("run"), Dataset.open("data"), ["u000019", "nobody"])
+        >>> inputs["history_ids"].shape == inputs["history_age_seconds"].shape, inputs["time_seconds"].shape
+        (True, (2,))
     """
     if not len(users):
         raise BadInput("name at least one user.")

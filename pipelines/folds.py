@@ -57,6 +57,22 @@ def cross_validate(
 
     Raises:
         BadInput: A fold has nothing to be judged on, or as for `pipelines.training.train`.
+
+    Args:
+        recipe: Its split is replaced by the folds'.
+        dataset: Trained and judged on.
+        out: The folder to make, with folds.json; one that this made before is replaced.
+        folds: 2 or more.
+        by: "users" or "time".
+        resume: Go on with folds that were not finished.
+        engine: Opens what prepares the events.
+
+    Example:
+        >>> from pipelines import Dataset, Run, cross_validate
+        >>> recipe = Run.open("run").recipe.changed({"training.epochs": 1})
+        >>> result = cross_validate(recipe, Dataset.open("data"), "folds", folds=2, by="users")  # doctest: +SKIP
+        >>> len(result["folds"]), sorted(result["gap"])  # doctest: +SKIP
+        (2, ['deviation', 'high', 'low', 'mean'])
     """
     out = Path(out)
     check_folder(out, replaces=FILES)

@@ -30,7 +30,21 @@ ANOTHER_RUNS = 3  # the exit code of `belfry retrain` while another one is at wo
 
 @dataclass(frozen=True)
 class MonitoredWindow:
-    """One window, as it was just observed, or else as it is stored; times are microseconds since 1970."""
+    """One window, as it was just observed, or else as it is stored; times are microseconds since 1970.
+
+    Args:
+        start, end: Microseconds since 1970.
+        measures: Every number, with its variant, slice, interval and count; drift is among them.
+        skipped: Sentences on what could not be compared, and why.
+        fired: What the rules raised or cleared now.
+        raised: Rules that are raised after it.
+        retrained: What became of a retraining that a rule asked for; None where none did.
+
+    Example:
+        >>> from pipelines import MonitoredWindow
+        >>> MonitoredWindow(0, 3_600_000_000, measures=[], skipped=[], fired=[], raised=[]).retrained is None
+        True
+    """
 
     start: int
     end: int
@@ -46,8 +60,16 @@ class RetrainCommand:
     """How `belfry retrain` is called.
 
     Args:
+        store: A folder or URL.
+        models: The folder with MODELS/NAME/VERSION.
+        model: Its name.
         work: Its working folder.
         recipe: Instead of the champion's.
+
+    Example:
+        >>> from pipelines import RetrainCommand
+        >>> RetrainCommand("store", "models", "news", work="retraining").command[-2:]
+        ['--work', 'retraining']
     """
 
     store: Path | str
@@ -76,6 +98,13 @@ class Watched:
         model_server: `grpc://host:port`, to compare embeddings; needs `model`.
         hours: The length of a window.
         retraining: What a rule with the action `retrain` starts; None to tell only.
+        rules: A file, or the rules themselves; the shipped ones by default.
+        positive_rating: Ratings below it are not wanted.
+
+    Example:
+        >>> from pipelines import Watched
+        >>> Watched("store", models="models", model="news").hours
+        24.0
     """
 
     store: Path | str
@@ -94,11 +123,17 @@ def monitor(
     """Observe and judge every window that is due, the oldest first.
 
     Args:
+        watched: What, and with what.
         stop: Set to end early; a retraining that is under way is ended.
         clock: The time, in microseconds since 1970.
 
     Raises:
         BadInput: The store or the rules cannot be read.
+
+    Example:
+        >>> from pipelines import Watched, monitor
+        >>> list(monitor(Watched("store", models="models", model="news", hours=1)))  # no answer was given yet
+        []
     """
     with _opened(watched) as (store, rules, embedder):
         yield from _look(watched, store, rules, embedder, stop or threading.Event(), clock)

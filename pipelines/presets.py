@@ -22,6 +22,14 @@ def locate_preset(preset: str) -> str:
 
     Raises:
         BadInput: The package is not installed or its weights are not the published ones; the folder does not exist.
+
+    Args:
+        preset: `minilm`, a preset folder, or a name that keras-hub knows.
+
+    Example:
+        >>> from pipelines import locate_preset
+        >>> locate_preset(preset) == preset  # a folder
+        True
     """
     if preset == MINILM:
         return str(_minilm())

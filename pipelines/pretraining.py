@@ -49,11 +49,24 @@ def pretrain(
     Reads no more of a text than `max_tokens`. Does not judge the vectors: a sentence encoder may rank worse after it.
 
     Args:
+        dataset: Whose items' titles and bodies are read.
+        out: The preset folder to make.
+        preset: `minilm`, a preset folder, or a name that keras-hub knows.
+        epochs: Of head and encoder together.
+        batch_size: Texts a step.
+        learning_rate: Of the encoder.
+        max_tokens: L, tokens kept of a text.
+        seed: From 0.
         validation: The share of the distinct texts that is held out.
 
     Raises:
         BadInput: There is too little text, the preset cannot guess masked words, `out` is somebody's folder, training
             diverged, or no epoch was better than epoch 0: nothing is written then.
+
+    Example:
+        >>> from pipelines import Dataset, pretrain
+        >>> result = pretrain(Dataset.open("data"), "preset", epochs=1)  # minutes  # doctest: +SKIP
+        >>> recipe = Recipe.shipped("text").changed({"features.text.preset": "preset"})  # doctest: +SKIP
     """
     out = Path(out)
     check_folder(out, replaces=FILES)

@@ -114,6 +114,16 @@ class Registry:
 
     Raises:
         BadInput: It is no folder, or its registry cannot be read.
+
+    Example:
+        >>> import shutil
+        >>> from pipelines import Registry
+        >>> _ = shutil.copytree("models/news/1", "registered/news/1")
+        >>> registry = Registry("registered")
+        >>> registry.add("news", 1, "the first")
+        >>> registry.promote("news", 1)
+        >>> registry.model("news").states, registry.model("news").served
+        ({1: 'champion'}, {'champion': 1})
     """
 
     def __init__(self, models: Path | str) -> None:

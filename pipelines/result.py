@@ -18,6 +18,7 @@ class Result(dict[str, Any]):
         rows: Makes the rows of its table; what has no table has no rows.
 
     Example:
+        >>> from pipelines import Result
         >>> found = Result({"ctr": 0.25}, lambda found: [f"{found['ctr']:.0%} clicked"], lambda found: [found])
         >>> print(found)
         25% clicked

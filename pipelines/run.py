@@ -76,7 +76,22 @@ class Origin(BaseModel):
 
 @dataclass(frozen=True)
 class Run:
-    """An opened run folder."""
+    """An opened run folder.
+
+    Args:
+        folder: Where it is.
+        recipe: As it was resolved.
+        vocabulary: Of ids, categories, tags, languages and devices.
+        origin: Dataset, recipe, package versions and platform that it is from.
+
+    Example:
+        >>> from pipelines import Run
+        >>> run = Run.open("run")
+        >>> run.recipe.towers.width, len(run.vocabulary.items) <= 250
+        (8, True)
+        >>> [(row["fit"], row["epoch"]) for row in run.history()]
+        [('towers', 0), ('towers', 1), ('towers', 2)]
+    """
 
     folder: Path
     recipe: Recipe

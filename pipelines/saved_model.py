@@ -56,6 +56,12 @@ def export(run: Run, to: Path | str, dataset: Dataset | None = None, *, index: I
 
     Raises:
         BadInput: `to` is a file, there is no item to recommend, or scann is asked for and not installed.
+
+    Example:
+        >>> from pipelines import Run, export
+        >>> version = export(Run.open("run"), "models/news")
+        >>> version.name, (version / "saved_model.pb").is_file()
+        ('1', True)
     """
     to = Path(to)
     if to.exists() and not to.is_dir():

@@ -32,6 +32,16 @@ def fill_store(dataset: Dataset, where: Path | str) -> Result:
 
     Raises:
         BadInput: The store cannot be opened or written. What was written until then stays, and may be sent again.
+
+    Args:
+        dataset: What is put.
+        where: A store's folder or URL; made where there is none.
+
+    Example:
+        >>> from pipelines import Dataset, fill_store
+        >>> done = fill_store(Dataset.open("data"), "store")
+        >>> done["items"], done["events"] == done["new_events"]
+        (250, True)
     """
     done = {"items": 0, "events": 0, "new_events": 0}
     try:

@@ -80,6 +80,9 @@ def train(
     killed and resumed ends with the metrics of one that was not.
 
     Args:
+        recipe: What to train, and how.
+        dataset: On what.
+        out: The run folder to make; one that this made before is replaced.
         resume: Go on with the unfinished run, if there is one; a finished one is left as it is.
         mlflow: Tracking URI of MLflow, where the run is recorded too.
         engine: Opens what prepares the events.
@@ -94,6 +97,13 @@ def train(
         BadInput: The dataset has too little to train on, `out` is somebody's folder, an unfinished run is there which
             is of another recipe or dataset, or is not to be resumed, or the weights of `warm_start` are of another
             kind of model.
+
+    Example:
+        >>> from pipelines import Dataset, Recipe, train
+        >>> recipe = Recipe.shipped("ids").changed({"towers.width": 8, "training.epochs": 2, "export.top_k": 10})
+        >>> metrics = train(recipe, Dataset.open("data"), "run")  # print(metrics) says what came of it
+        >>> metrics["epochs"], len(metrics["validation"]["by_epoch"])  # the untrained model is epoch 0
+        (2, 3)
     """
     out = Path(out)
     if warm_start is not None:

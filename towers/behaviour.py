@@ -35,6 +35,27 @@ class BehaviourTower(keras.layers.Layer):
     `present` (B, H) bool, oldest event first and padding at the end; `language`, `device` (B,) int32; `time_seconds`
     (B,) int64, the time of the request in seconds since 1970 (UTC), 0 for unknown. What is unknown adds nothing.
     Returns: (B, D) float32.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import BehaviourTower
+        >>> tower = BehaviourTower(encoder="gru", units=4, languages=2)
+        >>> history = np.random.default_rng(1).normal(size=(2, 3, 8)).astype(np.float32)  # B 2, H 3, D 8
+        >>> signal = np.zeros((2, 3), np.float32)
+        >>> user = tower(
+        ...     {
+        ...         "history": history,
+        ...         "age_seconds": signal,
+        ...         "dwell_seconds": signal,
+        ...         "scroll_depth": signal,
+        ...         "present": np.array([[True, True, False], [False, False, False]]),
+        ...         "language": np.array([1, 0], np.int32),
+        ...         "device": np.zeros(2, np.int32),
+        ...         "time_seconds": np.zeros(2, np.int64),
+        ...     }
+        ... )
+        >>> tuple(user.shape), bool(user[1].numpy().any())  # nothing is known of the second user
+        ((2, 8), False)
     """
 
     def __init__(

@@ -18,6 +18,14 @@ class EnsembleContent(keras.layers.Layer):
         categories: Size of the vocabulary whose weights are kept, the unknown at 0 not counted; None keeps none.
 
     Call arguments: what all members take together. Returns: (..., D_1 + ... + D_M) float32.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import ContentTower, EnsembleContent
+        >>> both = EnsembleContent([ContentTower(8), ContentTower(4, use_text=False, items=3)])
+        >>> inputs = {"text": np.zeros((3, 8), np.float32), "item": np.arange(3, dtype=np.int32)}
+        >>> tuple(both(inputs).shape), both.width
+        ((3, 12), 12)
     """
 
     def __init__(self, members: Sequence[Any], *, categories: int | None = None, **kwargs: Any) -> None:
@@ -57,6 +65,23 @@ class EnsembleBehaviour(keras.layers.Layer):
         slices: Size of its vocabulary, the unknown at 0 not counted.
 
     Call arguments: as `towers.behaviour.BehaviourTower`. Returns: (B, D_1 + ... + D_M) float32.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import BehaviourTower, EnsembleBehaviour
+        >>> both = EnsembleBehaviour([BehaviourTower(encoder="mean"), BehaviourTower(encoder="mean")], [8, 4])
+        >>> signal = np.zeros((2, 3), np.float32)
+        >>> user = both(
+        ...     {
+        ...         "history": np.ones((2, 3, 12), np.float32),
+        ...         "age_seconds": signal,
+        ...         "dwell_seconds": signal,
+        ...         "scroll_depth": signal,
+        ...         "present": np.ones((2, 3), bool),
+        ...     }
+        ... )
+        >>> tuple(user.shape)
+        (2, 12)
     """
 
     def __init__(

@@ -18,6 +18,15 @@ class ItemTable:
         image: (N + 1, V) float32, likewise of the images.
         category, language, item: (N + 1,) int32, places in the vocabularies, 0 for unknown.
         tags: (N + 1, T) int32, likewise; 0 for none.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import ItemTable
+        >>> text = np.r_[np.zeros((1, 8)), np.eye(3, 8)]  # N 3, after the row of the padding
+        >>> none = np.zeros(4, int)
+        >>> items = ItemTable.from_arrays(text, category=none, tags=none[:, None], language=none, item=np.arange(4))
+        >>> items.rows, items.gather([[1, 0], [3, 2]])["item"].numpy().tolist()
+        (4, [[1, 0], [3, 2]])
     """
 
     text: tf.Variable

@@ -31,6 +31,16 @@ class TextTop(keras.layers.Layer):
 
     Raises:
         ValueError: The encoder has no layer `cut`, or its layers cannot be run one by one.
+
+    Example:
+        >>> from towers import TextEncoder, TextTop
+        >>> top = TextTop(TextEncoder(preset, max_tokens=12), cut=0)  # `preset` has one layer
+        >>> top.thaw(None)
+        >>> len(top.trainable_weights)
+        0
+        >>> top.thaw(0)
+        >>> len(top.trainable_weights) > 0
+        True
     """
 
     def __init__(self, encoder: TextEncoder, cut: int, *, lora_rank: int | None = None, **kwargs: Any) -> None:
@@ -99,6 +109,16 @@ class LayerwiseAdamW(keras.optimizers.Optimizer):
         warmup_steps: Steps over which a weight's rate rises linearly from its first step on.
         weight_decay: Share of a weight that goes per step, times its learning rate.
         without_decay: Parts of the paths of weights that do not decay.
+
+    Example:
+        >>> from towers import LayerwiseAdamW
+        >>> from towers.runtime import keras
+        >>> frozen, trained = keras.Variable([1.0], name="frozen"), keras.Variable([1.0], name="trained")
+        >>> optimizer = LayerwiseAdamW(0.1, factor=lambda path: 0.0 if "frozen" in path else 1.0)
+        >>> optimizer.build([frozen, trained])
+        >>> optimizer.apply([[1.0], [1.0]])
+        >>> [round(float(each[0]), 2) for each in (frozen, trained)]
+        [1.0, 0.9]
     """
 
     def __init__(
@@ -143,7 +163,14 @@ class LayerwiseAdamW(keras.optimizers.Optimizer):
 
 
 def layer_factors(top: TextTop, rate: float, decay: float) -> dict[str, float]:
-    """Learning-rate factor by the path of a weight of `top`: `rate` for the top layer, times `decay` for each below."""
+    """Learning-rate factor by the path of a weight of `top`: `rate` for the top layer, times `decay` for each below.
+
+    Example:
+        >>> from towers import TextEncoder, TextTop, layer_factors
+        >>> factors = layer_factors(TextTop(TextEncoder(preset, max_tokens=12), cut=0), rate=0.02, decay=0.9)
+        >>> sorted(set(factors.values()))  # of one layer, which is the top
+        [0.02]
+    """
     return {
         weight.path: rate * decay ** (len(top.blocks) - 1 - place)
         for place, block in enumerate(top.blocks)

@@ -43,6 +43,14 @@ class WeightedMean(keras.layers.Layer):
     events). All coefficients start at zero: the plain mean.
 
     Call arguments: embeddings (B, H, D), signals (B, H, S), present (B, H) bool. Returns: (B, D); zero for no history.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import WeightedMean
+        >>> embeddings = np.array([[[2.0, 0.0], [4.0, 2.0], [9.0, 9.0]]], np.float32)  # B 1, H 3, D 2
+        >>> mean = WeightedMean()(embeddings, np.zeros((1, 3, 3), np.float32), np.array([[True, True, False]]))
+        >>> mean.numpy().tolist()
+        [[3.0, 1.0]]
     """
 
     def build(self, embeddings_shape: Any, signals_shape: Any, present_shape: Any) -> None:
@@ -68,6 +76,23 @@ class HistoryEncoder(keras.layers.Layer):
         dropout: Share of the inputs set to zero in training.
 
     Call arguments: embeddings (B, H, D), signals (B, H, S), present (B, H) bool. Returns: (B, D); zero for no history.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import HistoryEncoder
+        >>> from towers.runtime import tf
+        >>> class Newest(HistoryEncoder):
+        ...     def build_state(self, steps_shape):
+        ...         pass
+        ...
+        ...     def state(self, steps, present, *, training):
+        ...         last = tf.maximum(tf.reduce_sum(tf.cast(present, tf.int32), axis=1) - 1, 0)
+        ...         return tf.gather(steps, last, batch_dims=1)[:, : self.units]
+        >>> encoder = Newest(units=4)
+        >>> present = np.array([[True, True, False], [True, False, False]])
+        >>> steps, signals = np.ones((2, 3, 8), np.float32), np.ones((2, 3, 3), np.float32)
+        >>> tuple(encoder(steps, signals, present).shape)
+        (2, 8)
     """
 
     def __init__(self, units: int, dropout: float = 0.0, **kwargs: Any) -> None:

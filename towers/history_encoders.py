@@ -23,6 +23,15 @@ def history_encoder(
         layers: Of "cnn" and "transformer".
         heads: Of "transformer".
         dropout: Share of the inputs (and, in a transformer, of what each block adds) set to zero in training.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import history_encoder
+        >>> encoder = history_encoder("transformer", units=4, layers=1, heads=2)
+        >>> steps, signals = np.ones((2, 3, 8), np.float32), np.ones((2, 3, 3), np.float32)  # B 2, H 3, D 8
+        >>> added = encoder(steps, signals, np.ones((2, 3), bool))
+        >>> tuple(added.shape), bool(added.numpy().any())  # untrained, it adds nothing to the mean
+        ((2, 8), False)
     """
     match name:
         case "mean":
@@ -45,6 +54,17 @@ class Recurrent(HistoryEncoder):
 
     Args:
         cell: `keras.layers.GRU` or `keras.layers.LSTM`.
+        units: U, width of the state.
+        dropout: Share of the inputs set to zero in training.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import Recurrent
+        >>> from towers.runtime import keras
+        >>> encoder = Recurrent(keras.layers.LSTM, units=4)
+        >>> steps, signals = np.ones((2, 3, 8), np.float32), np.ones((2, 3, 3), np.float32)  # B 2, H 3, D 8
+        >>> tuple(encoder(steps, signals, np.ones((2, 3), bool)).shape)
+        (2, 8)
     """
 
     def __init__(self, cell: Any, units: int, dropout: float = 0.0, **kwargs: Any) -> None:
@@ -66,6 +86,16 @@ class CausalConvolutions(CausalEncoder):
 
     Args:
         layers: L, number of blocks.
+        units: U, width of the state.
+        dropout: Share of the inputs set to zero in training.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import CausalConvolutions
+        >>> encoder = CausalConvolutions(units=4, layers=2)  # sees 7 events back
+        >>> steps, signals = np.ones((2, 3, 8), np.float32), np.ones((2, 3, 3), np.float32)  # B 2, H 3, D 8
+        >>> tuple(encoder(steps, signals, np.ones((2, 3), bool)).shape)
+        (2, 8)
     """
 
     def __init__(self, units: int, layers: int = 2, dropout: float = 0.0, **kwargs: Any) -> None:
@@ -100,6 +130,18 @@ class AttentionPooling(HistoryEncoder):
 
     An event's weight is the softmax of `query . tanh(W event + b)`, where an event is its embedding and its signals.
     The query starts at zero: the plain mean of the events. Does not see the order but through the signals.
+
+    Args:
+        units: U, width of the state.
+        dropout: Share of the inputs set to zero in training.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import AttentionPooling
+        >>> encoder = AttentionPooling(units=4)
+        >>> steps, signals = np.ones((2, 3, 8), np.float32), np.ones((2, 3, 3), np.float32)  # B 2, H 3, D 8
+        >>> tuple(encoder(steps, signals, np.ones((2, 3), bool)).shape)
+        (2, 8)
     """
 
     def build_state(self, steps_shape: Any) -> None:

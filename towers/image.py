@@ -28,9 +28,12 @@ class ImageEncoder(keras.layers.Layer):
         ValueError: The backbone gives no map of features.
 
     Example:
-        >>> encoder = ImageEncoder("resnet_18_imagenet", size=128)  # doctest: +SKIP
-        >>> encoder.encode(tf.constant([jpeg_bytes])).shape  # doctest: +SKIP
-        TensorShape([1, 512])
+        >>> from towers import ImageEncoder
+        >>> from towers.runtime import tf
+        >>> encoder = ImageEncoder(image_preset, size=32)  # a folder that keras-hub's `save_to_preset` wrote
+        >>> jpeg = tf.io.encode_jpeg(tf.zeros((40, 60, 3), tf.uint8))
+        >>> tuple(encoder.encode(tf.stack([jpeg, jpeg])).shape), encoder.width
+        ((2, 64), 64)
     """
 
     def __init__(

@@ -22,6 +22,12 @@ class LinearItems(keras.layers.Layer):
         rank: K.
 
     Call arguments: a dict of `item` (...) int32, leading dimensions are free. Returns: (..., K + 1) float32.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import LinearItems
+        >>> tuple(LinearItems(5, rank=2)({"item": np.array([1, 5, 0], np.int32)}).shape)
+        (3, 3)
     """
 
     def __init__(self, items: int, rank: int, **kwargs: Any) -> None:
@@ -46,6 +52,14 @@ class LinearHistory(keras.layers.Layer):
 
     Call arguments: a dict of `history` (B, H, K + 1), embeddings of `LinearItems`, and `present` (B, H) bool, oldest
     event first and padding at the end. Returns: (B, K + 1) float32; zero for no history.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import LinearHistory
+        >>> tower = LinearHistory(rank=2)
+        >>> user = tower({"history": np.ones((2, 4, 3), np.float32), "present": np.ones((2, 4), bool)})
+        >>> tuple(user.shape)
+        (2, 3)
     """
 
     def __init__(self, rank: int, **kwargs: Any) -> None:

@@ -29,6 +29,17 @@ class MaskedLanguageModel(keras.Model):
 
     Raises:
         ValueError: The backbone is of another kind, or its tokenizer has no mask.
+
+    Example:
+        >>> from towers import MaskedLanguageModel, TextEncoder
+        >>> from towers.runtime import tf
+        >>> encoder = TextEncoder(preset, max_tokens=12)
+        >>> model = MaskedLanguageModel(encoder)
+        >>> tokens = encoder.tokenize(tf.constant(["storm closes the harbour"]))
+        >>> masked, chosen = model.mask(tokens["token_ids"], seed=tf.constant([1, 2]))
+        >>> logits = model(tokens | {"token_ids": masked}, chosen)
+        >>> logits.shape[0] == int(tf.reduce_sum(tf.cast(chosen, tf.int32)))
+        True
     """
 
     def __init__(self, encoder: TextEncoder, **kwargs: Any) -> None:

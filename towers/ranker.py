@@ -40,6 +40,19 @@ class RankingTower(keras.Model):
     Call arguments: a dict of `features` (B, C, F), `user` (B, D), `items` (B, C, D) and, for training, `position`
     (B, C) int32 from 1, 0 for unknown, `present` (B, C) bool and `labels` (B, C, tasks) 0 or 1.
     Returns: (B, C, tasks) log-odds, not calibrated.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import RankingTower
+        >>> tower = RankingTower(("click", "read"), features=("retrieval", "nearest"), crosses=1, projection=4)
+        >>> rng = np.random.default_rng(1)
+        >>> inputs = {  # B 2, C 5, D 8
+        ...     "features": rng.normal(size=(2, 5, 12)).astype(np.float32),
+        ...     "user": rng.normal(size=(2, 8)).astype(np.float32),
+        ...     "items": rng.normal(size=(2, 5, 8)).astype(np.float32),
+        ... }
+        >>> tuple(tower(inputs).shape), tuple(tower.score(tower.log_odds(inputs)).shape)
+        ((2, 5, 2), (2, 5))
     """
 
     def __init__(

@@ -60,6 +60,44 @@ class Recommender(tf.Module):
         top_k: K, items that `recommend` returns; fewer where the catalogue is smaller.
         ranker: The second stage, where there is one.
         approximate: Whether ScaNN finds the candidates instead of an exact index.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import BehaviourTower, ContentTower, Recommender
+        >>> from towers.runtime import tf
+        >>> content, behaviour = ContentTower(3, use_text=False, items=3), BehaviourTower(encoder="mean")
+        >>> content.build({"item": (None,)})
+        >>> behaviour.build({"history": (None, 2, 3)})
+        >>> _ = content.embeddings["item"].assign(np.eye(4, 3, -1))
+        >>> model = Recommender(
+        ...     content,
+        ...     behaviour,
+        ...     None,
+        ...     item_ids=["a", "b", "c"],
+        ...     embeddings=np.eye(3, dtype=np.float32),
+        ...     on_offer=np.array([True, True, True]),
+        ...     items=["a", "b", "c"],
+        ...     categories=[],
+        ...     tags=[],
+        ...     tags_kept=1,
+        ...     languages=[],
+        ...     devices=[],
+        ...     history=2,
+        ...     top_k=2,
+        ... )
+        >>> nothing = tf.zeros((1, 1))
+        >>> answer = model.recommend(
+        ...     history_ids=tf.constant([["a"]]),
+        ...     history_age_seconds=nothing,
+        ...     history_dwell_seconds=nothing,
+        ...     history_scroll_depth=nothing,
+        ...     language=tf.constant([""]),
+        ...     device=tf.constant([""]),
+        ...     time_seconds=tf.constant([0], tf.int64),
+        ...     exclude_ids=tf.constant([["b"]]),
+        ... )
+        >>> answer["ids"].numpy().tolist()  # "a" was read, "b" is excluded
+        [[b'c', b'']]
     """
 
     def __init__(

@@ -19,6 +19,16 @@ class ExactIndex(tf.Module):
     Args:
         embeddings: Variable (N + 1, D); row 0 is no item.
         on_offer: Variable (N + 1,) bool, which may be recommended.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import ExactIndex
+        >>> from towers.runtime import tf
+        >>> items = tf.Variable(np.eye(4, 3, -1, dtype=np.float32))  # N 3, D 3; row 0 is no item
+        >>> index = ExactIndex(items, tf.Variable([False, True, True, True]))
+        >>> scores, _ = index(tf.constant([[3.0, 2.0, 1.0]]), tf.constant([[1]]))  # row 1 has been read
+        >>> int(tf.argmax(scores[0]))
+        2
     """
 
     def __init__(self, embeddings: tf.Variable, on_offer: tf.Variable) -> None:
@@ -51,6 +61,17 @@ class ScannIndex(tf.Module):
 
     Raises:
         ImportError: scann is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import ScannIndex
+        >>> from towers.runtime import tf
+        >>> items = np.random.default_rng(1).normal(size=(300, 8)).astype(np.float32)
+        >>> items /= np.linalg.norm(items, axis=1, keepdims=True)
+        >>> index = ScannIndex(items, np.ones(300, bool), least=10)
+        >>> scores, rows = index(tf.constant(items[:1]), tf.constant([[0]]))
+        >>> int(rows[0, tf.argmax(scores[0])])  # the item itself, whose row is 1
+        1
     """
 
     def __init__(self, embeddings: np.ndarray, on_offer: np.ndarray, least: int) -> None:

@@ -32,9 +32,12 @@ class TextEncoder(keras.layers.Layer):
     Call arguments: a dict of `token_ids` and `padding_mask` (B, L) as `tokenize` returns it. Returns: (B, D) float32.
 
     Example:
-        >>> encoder = TextEncoder("bert_tiny_en_uncased", max_tokens=32)  # doctest: +SKIP
-        >>> encoder.encode(tf.constant(["Storm closes the harbour"])).shape  # doctest: +SKIP
-        TensorShape([1, 128])
+        >>> from towers import TextEncoder
+        >>> from towers.runtime import tf
+        >>> encoder = TextEncoder(preset, max_tokens=12)  # a folder that keras-hub's `save_to_preset` wrote
+        >>> vectors = encoder.encode(tf.constant(["Storm closes the harbour", ""]))
+        >>> tuple(vectors.shape), tf.norm(vectors, axis=1).numpy().round(3).tolist()
+        ((2, 16), [1.0, 0.0])
     """
 
     def __init__(self, preset: str, max_tokens: int, *, pooling: Pooling = "mean", **kwargs: Any) -> None:
@@ -106,7 +109,22 @@ class TextEncoder(keras.layers.Layer):
 
 
 class TokenAttention(keras.layers.Layer):
-    """Sum of tokens (B, L, D) weighted by the softmax of `query . tanh(W token + b)`; starts as the mean."""
+    """Sum of tokens (B, L, D) weighted by the softmax of `query . tanh(W token + b)`; starts as the mean.
+
+    The weights are a learned query's (Yang et al. 2016). Padding has none.
+
+    Args:
+        width: D, of the tokens.
+
+    Call arguments: states (B, L, D) float32 and mask (B, L), 1 for a token and 0 for padding. Returns: (B, D).
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import TokenAttention
+        >>> states = np.array([[[2.0, 0.0], [4.0, 2.0], [9.0, 9.0]]], np.float32)  # B 1, L 3, D 2
+        >>> TokenAttention(2)(states, np.array([[1, 1, 0]])).numpy().round(3).tolist()
+        [[3.0, 1.0]]
+    """
 
     def __init__(self, width: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -16,6 +16,16 @@ class CausalTransformer(CausalEncoder):
 
     Args:
         layers, heads: Number of blocks, and of attention heads in each.
+        units: U, width of the state.
+        dropout: Share of the inputs set to zero in training.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import CausalTransformer
+        >>> encoder = CausalTransformer(units=4, layers=1, heads=2)
+        >>> steps, signals = np.ones((2, 3, 8), np.float32), np.ones((2, 3, 3), np.float32)  # B 2, H 3, D 8
+        >>> tuple(encoder(steps, signals, np.ones((2, 3), bool)).shape)
+        (2, 8)
     """
 
     def __init__(self, units: int, layers: int = 2, heads: int = 2, dropout: float = 0.0, **kwargs: Any) -> None:

@@ -69,6 +69,29 @@ class TwoTower(keras.Model):
         encode and their hidden states, as `pipelines.text_states` gives them.
         `pictured` (U,) int32, `pixels` (U, S, S, 3) uint8: with an `image_encoder` in training, likewise.
     Returns: the users' embeddings (B, D); in training also the vectors and embeddings that the loss is to share.
+
+    Example:
+        >>> import numpy as np
+        >>> from towers import BehaviourTower, ContentTower, ItemTable, TwoTower
+        >>> text, none = np.r_[np.zeros((1, 8)), np.eye(3, 8)], np.zeros(4, int)  # N 3, D 8
+        >>> items = ItemTable.from_arrays(text, none, none[:, None], none, none)
+        >>> model = TwoTower(ContentTower(8), BehaviourTower(encoder="mean"), items)
+        >>> model.build({"history": (2, 2)})
+        >>> signal, unknown = np.zeros((2, 2), np.float32), np.zeros(2, np.int32)
+        >>> users = model(
+        ...     {
+        ...         "history": np.array([[1, 0], [2, 3]], np.int32),
+        ...         "age_seconds": signal,
+        ...         "dwell_seconds": signal,
+        ...         "scroll_depth": signal,
+        ...         "language": unknown,
+        ...         "device": unknown,
+        ...         "time_seconds": unknown.astype(np.int64),
+        ...     }
+        ... )
+        >>> scores = users.numpy() @ model.embed_items(np.arange(1, 4)).numpy().T
+        >>> scores[0].argmax().item() + 1  # the item that the first user has read is the nearest
+        1
     """
 
     def __init__(

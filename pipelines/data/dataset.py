@@ -43,7 +43,18 @@ class DatasetInfo(BaseModel):
 
 @dataclass(frozen=True)
 class Dataset:
-    """An opened dataset folder. Nothing is read until it is asked for."""
+    """An opened dataset folder. Nothing is read until it is asked for.
+
+    Args:
+        folder: Where it is.
+        info: dataset.json: name, source, counts of `items`, `events` and `users`, languages, time range.
+
+    Example:
+        >>> from pipelines import Dataset
+        >>> data = Dataset.open("data")
+        >>> data.info.name, data.info.items, sorted(data.info.languages), data.events.name
+        ('newsroom', 250, ['de', 'en', 'es', 'fr'], 'events.parquet')
+    """
 
     folder: Path
     info: DatasetInfo

@@ -35,7 +35,20 @@ class TableCount:
 
 @dataclass
 class ImportReport:
-    """One `TableCount` per input table, in the order in which they were read."""
+    """One `TableCount` per input table, in the order in which they were read.
+
+    Args:
+        tables: By part of the source: rows `read` and `kept`, and `dropped` and `noted` by reason.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from pipelines import import_table
+        >>> rows = ["user_id,item_id,at", "u1,a1,2025-03-01T08:00Z", "u1,,2025-03-01T08:01Z"]
+        >>> _ = Path("broken.csv").write_text("\\n".join(rows))
+        >>> report = import_table("broken.csv", "of-broken")
+        >>> report.lines()[0]
+        'events (broken.csv): 2 read, 1 kept, 1 dropped'
+    """
 
     tables: dict[str, TableCount] = field(default_factory=dict)
 

@@ -37,6 +37,16 @@ class Estimate:
         agreed: Share of places at which the candidate would have shown the same.
         candidate: The estimates.
         lead: Doubly robust, of the candidate over what was shown, by the same records.
+
+    Example:
+        >>> from pipelines.off_policy.estimate import weigh
+        >>> from pipelines.off_policy.logged import Slate
+        >>> slates = [
+        ...     Slate(f"r{row}", f"u{row}", row, "en", "", ["a"], [0.5], [row % 3 == 0]) for row in range(200)
+        ... ]
+        >>> found = weigh(slates, [["a"]] * 200)
+        >>> found.slates, found.agreed
+        (200, 1.0)
     """
 
     slates: int
@@ -78,6 +88,7 @@ def estimate_off_policy(
     them beside its own.
 
     Args:
+        store: An open store.
         version: MODELS/NAME/VERSION.
         start, end: Microseconds since 1970.
         most: Answers to look at.
@@ -86,6 +97,14 @@ def estimate_off_policy(
     Raises:
         BadInput: There is no version, or no answer was left to chance.
         StoreAway: The database cannot be reached.
+
+    Example:
+        >>> from pipelines import estimate_off_policy
+        >>> from serving import Store, wall_clock
+        >>> with Store("store") as store:
+        ...     estimate_off_policy(store, "models/news/1", 0, wall_clock())
+        Traceback (most recent call last):
+        pipelines.errors.BadInput: no answer of that time was left to chance: ...
     """
     version = Path(version)
     if not (version / "saved_model.pb").is_file():

@@ -88,10 +88,20 @@ def quantise(
         dataset: Whose histories are taken; what the model was trained on by default.
         histories, items: How many are looked at, at most.
         publish_to: Where numbered bundles are, of which the one variant becomes the next.
+        out: The folder to make: a folder a variant, ONNX files and a page.
+        variants: Of float32, float16, dynamic_range and int8.
+        with_onnx: Whether to write ONNX files too.
 
     Raises:
         BadInput: The version, the dataset or a variant cannot be used.
         Stopped: Every variant is refused.
+
+    Example:
+        >>> from pipelines import quantise
+        >>> least = {"keep": 0.9, "keep_new": 0.9}
+        >>> result = quantise("models/news/1", "quantised", **least, with_onnx=False, publish_to="bundles")
+        >>> result["published"], [(row["variant"], row["refused"]) for row in result.rows()]
+        ('bundles/1', [('dynamic_range', None)])
     """
     version, out = Path(version), Path(out)
     publish_to = None if publish_to is None else Path(publish_to)

@@ -42,7 +42,33 @@ _Loader.add_implicit_resolver(
 
 
 class Recipe(Section):
-    """Data, features, towers, training, ranking, export, retraining and search of a run. An unknown key is an error."""
+    """Data, features, towers, training, ranking, export, retraining and search of a run. An unknown key is an error.
+
+    Args:
+        data: Split, what an example is, which histories count.
+        audit: Limits of `belfry data audit`.
+        features: What the towers are given: text, image, category, tags, language, device, time of day, id, history.
+        towers: Their sizes, the history encoder, dropout.
+        fine_tuning, image_tuning: Which layers of an encoder are thawed when, and how fast they learn; None keeps them.
+        training: Losses, optimizer, epochs, seed.
+        balance, augmentation, adaptation, self_training, ensemble, ranking: Further steps; None is without.
+        export, retraining: Of the served model.
+        search: What `tune` tries: lists of values, or ranges, by path.
+
+    Raises:
+        BadInput: Of `load`, `shipped` and `changed`: one sentence names the key and says what is wrong.
+
+    Example:
+        >>> from pipelines import Recipe
+        >>> recipe = Recipe.shipped("ids").changed({"towers.width": 16, "training.epochs": 2})
+        >>> recipe.towers.width, recipe.features.text
+        (16, None)
+        >>> thawing = {"stages": [{"epoch": 2, "layers": [5]}], "learning_rate": 2e-5}
+        >>> Recipe.shipped("text").changed({"fine_tuning": thawing}).fine_tuning.cut
+        5
+        >>> sorted(Recipe().changed({"search": {"towers.width": [16, 32]}}).search)
+        ['towers.width']
+    """
 
     data: Data = Data()
     audit: Audit = Audit()

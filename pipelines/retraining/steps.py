@@ -44,6 +44,11 @@ class Retrained:
         verdict: The gate's.
         training: metrics.json of the run; `warm_start` says what was copied.
         report: The file that holds all this.
+
+    Example:
+        >>> from pipelines import retrain
+        >>> done = retrain("models", "news", "work", store="store")  # doctest: +SKIP
+        >>> done.accepted, done.version, done.verdict.why  # doctest: +SKIP
     """
 
     accepted: bool
@@ -131,6 +136,8 @@ def retrain(
         days, replay: Instead of the recipe's `retraining.days` and `retraining.replay`.
         why: What triggered it, for the registry.
         anew: Drop a retraining that was begun and not finished.
+        name: The model's.
+        work: Where runs, datasets and reports of retrainings are kept.
 
     Raises:
         Busy: Another is running in `work`.
@@ -138,6 +145,13 @@ def retrain(
             retraining was begun there and not finished.
         AssertionError: The export's gate found that a server would not answer as the model does. After either of
             these two, the next retraining is a new one.
+
+    Example:
+        >>> from pipelines import Registry, retrain
+        >>> done = retrain("models", "news", "work", store="store", days=14)  # minutes  # doctest: +SKIP
+        >>> print(done)  # doctest: +SKIP
+        >>> if done.accepted:  # doctest: +SKIP
+        ...     Registry("models").promote("news", done.version, done.verdict.why)
     """
     source = store if store is not None else data
     if source is None or (store is not None and data is not None):

@@ -58,6 +58,11 @@ class Plan:
         spoilt_on: The day on which a version that learned nothing is put past the gate, or the first after it on which
             no other is on trial; None for never.
         seed: From 0.
+
+    Example:
+        >>> from pipelines import Plan
+        >>> Plan(days=5, size="tiny", spoilt_on=None).drift
+        1.0
     """
 
     days: int = 30
@@ -78,8 +83,20 @@ def simulate(out: Path | str, recipe: Recipe | None = None, plan: Plan | None = 
     A gateway and a model server run as they do for real users; only the clock is the world's. Each night the operator
     measures the day, judges `rules`, ends experiments, and retrains where a rule asks for it.
 
+    Args:
+        out: A new folder, for the store, the models and the report.
+        recipe: Of the first model; by default the shipped `simulate`.
+        plan: Days, size, drift and so on; by default a month.
+        rules: When to retrain.
+
     Raises:
         BadInput: `out` holds something, or the plan is out of range.
+
+    Example:
+        >>> from pipelines import Plan, simulate
+        >>> plan = Plan(days=5, size="tiny", spoilt_on=None)
+        >>> result = simulate("simulation", plan=plan)  # minutes  # doctest: +SKIP
+        >>> print(result)  # doctest: +SKIP
     """
     out, plan = Path(out), plan or Plan()
     recipe = recipe or Recipe.shipped("simulate")

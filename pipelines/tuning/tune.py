@@ -50,6 +50,11 @@ def tune(
     same values, while the others depend on what ends first.
 
     Args:
+        recipe: Where the search begins; its `search` names what is tried.
+        dataset: Trained and judged on.
+        out: The folder to make, with recipe.yaml (the best), tuning.json, a table and a page.
+        algorithm: "random", "grid", "bayesian" or "hyperband" (KerasTuner's oracles).
+        trials: At most, beside the recipe as it is.
         minutes: After which no trial is begun, and what runs ends with its epoch; it can be resumed.
         workers: Trials at once, on this machine.
         seed: Of the search; by default the recipe's.
@@ -59,6 +64,13 @@ def tune(
     Raises:
         BadInput: The space is not valid, the recipe cannot be trained as it is, no trial was completed, or as for
             `pipelines.training.train`.
+
+    Example:
+        >>> from pipelines import Dataset, Run, tune
+        >>> recipe = Run.open("run").recipe.changed({"search": {"towers.width": [8, 16]}})
+        >>> result = tune(recipe, Dataset.open("data"), "tuned", algorithm="grid")  # doctest: +SKIP
+        >>> [(row["trial"], row["status"]) for row in result.rows()]  # doctest: +SKIP
+        [(0, 'completed'), (1, 'completed'), (2, 'completed')]
     """
     out = Path(out)
     check_folder(out, replaces=FILES)

@@ -14,7 +14,19 @@ Steps: TypeAlias = Generator[Any, Any, ResultT]
 
 
 class Answer(NamedTuple):
-    """Outputs by name, and the version of the model that computed them."""
+    """Outputs by name, and the version of the model that computed them.
+
+    Args:
+        outputs: Arrays (B, ...); strings are bytes.
+        version: Of the model.
+
+    Example:
+        >>> import numpy as np
+        >>> from serving import Answer
+        >>> answer = Answer({"scores": np.array([[0.7, 0.2]])}, version=3)
+        >>> answer.version, answer.outputs["scores"].shape
+        (3, (1, 2))
+    """
 
     outputs: dict[str, Array]
     version: int

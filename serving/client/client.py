@@ -102,8 +102,17 @@ class Client(_Calls):
         retry: Whether to repeat calls.
 
     Example:
-        >>> with Client("grpc://127.0.0.1:8500") as client:  # doctest: +SKIP
-        ...     client.predict("feed", {"x": np.zeros((1, 3), np.float32)}).outputs["y"]
+        >>> from pipelines import Dataset, Run, model_inputs
+        >>> from serving import Client, ModelServer, Options
+        >>> inputs = model_inputs(Run.open("run"), Dataset.open("data"), ["u000019", "nobody"])
+        >>> with ModelServer(Options(model_name="news", model_base_path="models/news")) as server:
+        ...     for address in (f"grpc://{server.grpc_target}", server.rest_url, server):
+        ...         with Client(address) as client:
+        ...             answer = client.predict("news", inputs, signature="recommend")
+        ...             print(answer.outputs["ids"].shape, answer.version)
+        (2, 10) 1
+        (2, 10) 1
+        (2, 10) 1
     """
 
     def predict(
@@ -166,7 +175,21 @@ class Client(_Calls):
 
 
 class AsyncClient(_Calls):
-    """The same for one event loop. A call that is cancelled is given up."""
+    """The same for one event loop. A call that is cancelled is given up.
+
+    Args:
+        server, timeout, retry: As for `Client`.
+
+    Example:
+        >>> import asyncio
+        >>> from serving import AsyncClient, ModelServer, Options
+        >>> async def versions(server):
+        ...     async with AsyncClient(server) as client:
+        ...         return await client.versions("news")
+        >>> with ModelServer(Options(model_name="news", model_base_path="models/news")) as server:
+        ...     asyncio.run(versions(server))
+        [VersionState(version=1, state='AVAILABLE', error='')]
+    """
 
     async def predict(
         self,

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 
 class ClientError(Exception):
-    """A call that gave no answer. `code` is gRPC's canonical name, such as INVALID_ARGUMENT."""
+    """A call that gave no answer. `code` is gRPC's canonical name, such as INVALID_ARGUMENT.
+
+    Its kinds are BadCall, NotServed, Unavailable, DeadlineExceeded and ServerFailed.
+
+    Example:
+        >>> from serving import Client, ClientError
+        >>> with Client("http://127.0.0.1:9", timeout=0.1) as client:  # nobody is there
+        ...     try:
+        ...         client.versions("news")
+        ...     except ClientError as error:
+        ...         print(error.code)
+        UNAVAILABLE
+    """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

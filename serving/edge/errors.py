@@ -4,7 +4,18 @@ from __future__ import annotations
 
 
 class EdgeError(Exception):
-    """The base of the others."""
+    """The base of the others.
+
+    The message is one sentence. Its kinds are BadBundle, BadRequest and NotFound.
+
+    Example:
+        >>> from serving import BundleStore, EdgeError
+        >>> try:
+        ...     BundleStore("nowhere")
+        ... except EdgeError as error:
+        ...     print(error)
+        nowhere is not a folder: give the one that holds the numbered bundles.
+    """
 
 
 class BadBundle(EdgeError):

@@ -44,12 +44,15 @@ class EdgeRecommender:
         BadBundle: The bundle cannot be used; see `Bundle.open`.
 
     Example:
-        >>> edge = EdgeRecommender(Path("bundles/3"))  # doctest: +SKIP
-        >>> edge.recommend([("a17", 7200, 31, 0.8)], language="en", k=3)  # doctest: +SKIP
-        [('a4', 1.93), ('a9', 1.71), ('a2', 1.55)]
+        >>> from serving import EdgeRecommender
+        >>> edge = EdgeRecommender("bundles/1")
+        >>> first, *others = edge.recommend([], k=3)  # somebody of whom nothing is known
+        >>> history = [(first[0], 7_200, 31, 0.8)]  # two hours ago, for 31 s, down to 80 %
+        >>> len(others), first[0] in dict(edge.recommend(history, k=3))
+        (2, False)
     """
 
-    def __init__(self, bundle: Bundle | Path, journal: Journal | None = None) -> None:
+    def __init__(self, bundle: Bundle | Path | str, journal: Journal | None = None) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self._journal = Journal(None) if journal is None else journal
         self._changing = threading.Lock()

@@ -21,9 +21,6 @@ _DRAIN_SECONDS = 10
 class EdgeServer:
     """Serves a folder of bundles by REST inside this process, until `stop`.
 
-        with EdgeServer(Path("bundles")) as server:
-            httpx.post(f"{server.url}/v1/recommendations", json={"history": [{"item_id": "a17"}]})
-
     Args:
         folder: See `BundleStore`.
         port: 0 for any free one.
@@ -34,11 +31,19 @@ class EdgeServer:
         BadBundle: No bundle can be served.
         BadRequest: The address is public.
         OSError: The port is taken or not allowed.
+
+    Example:
+        >>> import httpx
+        >>> from serving import EdgeServer
+        >>> with EdgeServer("bundles") as server:
+        ...     answer = httpx.post(f"{server.url}/v1/recommendations", json={"history": [], "k": 3})
+        >>> answer.status_code, len(answer.json()["items"])
+        (200, 3)
     """
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | str,
         *,
         port: int = 0,
         bind_address: str = "127.0.0.1",

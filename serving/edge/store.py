@@ -36,9 +36,15 @@ class BundleStore:
 
     Raises:
         BadBundle: No bundle can be served.
+
+    Example:
+        >>> from serving import BundleStore
+        >>> store = BundleStore("bundles", poll_seconds=0)
+        >>> store.number, len(store.recommender.recommend([], k=3))
+        ('1', 3)
     """
 
-    def __init__(self, folder: Path, *, poll_seconds: float = 5.0) -> None:
+    def __init__(self, folder: Path | str, *, poll_seconds: float = 5.0) -> None:
         self.folder = Path(folder)
         self.refused: dict[str, str] = {}
         self._seen: dict[str, tuple[Any, ...]] = {}

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 
 class StoreError(Exception):
-    """The message is one sentence."""
+    """The message is one sentence.
+
+    Its kinds are BadStore, StoreAway and StoreBusy.
+
+    Example:
+        >>> from serving import Store, StoreError
+        >>> try:
+        ...     Store("nowhere", create=False)
+        ... except StoreError as error:
+        ...     print("nowhere" in str(error))
+        True
+    """
 
 
 class BadStore(StoreError):

@@ -51,11 +51,20 @@ def put_items(store: Store, items: Sequence[Mapping[str, Any]], put_at: int | No
     """Add or replace items, durably, and return the number of the change. Columns left out are null; `tags` is a list.
 
     Args:
+        store: An open store.
+        items: With item_id, and any of title, body, language, category, tags, image, published_at (microseconds since
+            1970).
         put_at: Now, in microseconds since 1970; None for an import, which leaves as they are the items that were put or
             removed by the API: it may be older than these.
 
     Raises:
         StoreAway: The database cannot be reached or written; nothing was changed.
+
+    Example:
+        >>> from serving import Store, put_items, wall_clock
+        >>> with Store("store-of-items") as store:
+        ...     put_items(store, [{"item_id": "a1", "title": "Storm", "tags": ["sea"]}], wall_clock())
+        1
     """
     dialect: Any = sqlite if store.is_sqlite else postgresql
     insert = dialect.insert(ITEMS)

@@ -23,7 +23,18 @@ class EventLog:
     """Appends events durably, each event_id once.
 
     Args:
+        store: An open store.
         most_waiting: Events in memory, waiting for the disk.
+
+    Example:
+        >>> from serving import EventLog, Store, wall_clock
+        >>> event = {"event_id": "e1", "user_id": "u1", "item_id": "a1", "kind": "click", "at": wall_clock()}
+        >>> with Store("store-of-events") as store:
+        ...     log = EventLog(store)
+        ...     first, again = log.append([event]).result(), log.append([event]).result()
+        ...     log.close()
+        >>> first, again
+        (1, 0)
     """
 
     def __init__(self, store: Store, *, most_waiting: int = 20_000) -> None:

@@ -39,6 +39,12 @@ class Store:
     Raises:
         BadStore: It is no store, or a newer Belfry's.
         StoreAway: It cannot be reached.
+
+    Example:
+        >>> from serving import Store
+        >>> with Store("store") as store:
+        ...     store.counters()["items"] > 0
+        True
     """
 
     def __init__(self, where: Path | str, *, create: bool = True) -> None:

@@ -21,7 +21,16 @@ _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=Tr
 
 
 class BadExperiment(ValueError):
-    """An experiment that cannot be; the message is one sentence."""
+    """An experiment that cannot be; the message is one sentence.
+
+    Example:
+        >>> from serving import BadExperiment, Experiment
+        >>> try:
+        ...     Experiment.read({"name": "wider", "variants": {"control": {"share": 0.5}}})
+        ... except BadExperiment as error:
+        ...     print("variants" in str(error))
+        True
+    """
 
 
 class NoExperiment(BadExperiment):
@@ -80,6 +89,9 @@ class Experiment(BaseModel):
     feeds of two variants into one and asks which one's items are clicked.
 
     Args:
+        name: Its own, never used before; letters, digits, `_`, `.` and `-`.
+        variants: By name, each with a `share` and a `treatment`; shares add up to 1.
+        method: `sequential`, `thompson` or `interleaving`.
         control: The variant that others are compared with.
         layer: Experiments of one layer share no user.
         start, end: The part of the layer's users that may be in it.
@@ -100,6 +112,18 @@ class Experiment(BaseModel):
 
     Raises:
         pydantic.ValidationError: It cannot be.
+
+    Example:
+        >>> from serving import Experiment
+        >>> wider = Experiment(
+        ...     name="wider",
+        ...     variants={
+        ...         "control": {"share": 0.5},
+        ...         "wider": {"share": 0.5, "treatment": {"category_share": 0.8}},
+        ...     },
+        ... )
+        >>> wider.method, wider.metric, list(wider.treated)
+        ('sequential', 'ctr', ['wider'])
     """
 
     model_config = _STRICT

@@ -47,6 +47,24 @@ class Look:
         winner: The variant that won.
         versions: Slates by variant and the version of the model that answered; see `Arm.versions`.
         why: One sentence.
+        verdict: `running`, or how it ended: `won`, `lost`, `guardrail`, `undecided` or `broken`.
+
+    Example:
+        >>> from serving import Difference, Look
+        >>> found = Look(
+        ...     at=0,
+        ...     verdict="won",
+        ...     why="wider leads.",
+        ...     users={"control": 900, "wider": 880},
+        ...     left_out=3,
+        ...     value={"control": 0.10, "wider": 0.12},
+        ...     leads={"wider": Difference(0.02, 0.01, 0.03, 1780)},
+        ...     limits={},
+        ...     sample_ratio=1.0,
+        ...     winner="wider",
+        ... )
+        >>> found.leads["wider"].decided
+        True
     """
 
     at: int
@@ -75,6 +93,19 @@ def look(store: Store, record: Record, now: int) -> Look:
 
     Raises:
         StoreAway: The database cannot be reached.
+
+    Args:
+        store: An open store.
+        record: The experiment, as `read_experiment` gives it.
+        now: Microseconds since 1970.
+
+    Example:
+        >>> from serving import Experiment, Store, look, read_experiment, start_experiment, wall_clock
+        >>> shares = {"control": {"share": 0.5}, "wider": {"share": 0.5, "treatment": {"category_share": 0.8}}}
+        >>> with Store("store-of-a-look") as store:
+        ...     start_experiment(store, Experiment(name="wider", variants=shares), wall_clock())
+        ...     look(store, read_experiment(store, "wider"), wall_clock()).verdict
+        'running'
     """
     experiment = record.experiment
     variants = [INTERLEAVED] if experiment.method == "interleaving" else list(experiment.variants)

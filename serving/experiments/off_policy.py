@@ -31,6 +31,13 @@ class OffPolicy:
         doubly_robust: Predictions, corrected by weights (Dudik, Langford and Li 2011); None without predictions.
         effective: Records that would say as much if all weights were equal (Kish 1965).
         warnings: Why not to believe them; empty for nothing.
+
+    Example:
+        >>> import numpy as np
+        >>> from serving import off_policy
+        >>> found = off_policy(np.array([1.0, 0.0, 1.0, 0.0]), np.full(4, 0.5), np.full(4, 0.5))
+        >>> round(found.ips.value, 2), round(found.snips.value, 2), found.doubly_robust
+        (0.5, 0.5, None)
     """
 
     ips: Value
@@ -59,9 +66,20 @@ def off_policy(
         predicted: (n,) reward that a model predicts for the item shown; it must not have been fitted on these records.
         expected: (n,) the same model's prediction, over what the target policy would show.
         cluster: (n,) of records that are not independent, such as a user's.
+        alpha: Chance that the truth is outside of an interval.
 
     Raises:
         ValueError: There is no record, or a propensity is not in its range.
+
+    Example:
+        >>> import numpy as np
+        >>> from serving import off_policy
+        >>> rng = np.random.default_rng(1)
+        >>> shown = rng.integers(2, size=2_000)  # one of two items, by a coin
+        >>> clicked = (rng.random(2_000) < np.array([0.1, 0.3])[shown]).astype(float)
+        >>> found = off_policy(clicked, np.full(2_000, 0.5), (shown == 1).astype(float))  # always the second item
+        >>> found.ips.low < 0.3 < found.ips.high
+        True
     """
     if not len(reward) or not (logged > 0).all() or (logged > 1).any() or (target < 0).any() or (target > 1).any():
         raise ValueError("off-policy estimates need records, whose propensities are above 0 and at most 1")

@@ -36,6 +36,19 @@ def start_experiment(store: Store, experiment: Experiment, at: int) -> None:
     Raises:
         BadExperiment: Its name was used before, or it cannot run beside those that are running.
         StoreAway: The database cannot be reached or written.
+
+    Args:
+        store: An open store.
+        experiment: What it is.
+        at: Now, in microseconds since 1970.
+
+    Example:
+        >>> from serving import Experiment, Store, list_experiments, start_experiment, wall_clock
+        >>> shares = {"control": {"share": 0.5}, "wider": {"share": 0.5, "treatment": {"category_share": 0.8}}}
+        >>> with Store("store-of-a-start") as store:
+        ...     start_experiment(store, Experiment(name="wider", variants=shares), wall_clock())
+        ...     [each.experiment.name for each in list_experiments(store, running=True)]
+        ['wider']
     """
     with store.writing() as connection:
         # First, so that two that start at once see one another.
@@ -59,6 +72,19 @@ def change_experiment(store: Store, name: str, **values: Any) -> Experiment:
     Raises:
         BadExperiment: There is none, it is over, or the change cannot be.
         StoreAway: The database cannot be reached or written.
+
+    Args:
+        store: An open store.
+        name: The experiment's.
+        values: Its fields with their new values.
+
+    Example:
+        >>> from serving import Experiment, Store, change_experiment, start_experiment, wall_clock
+        >>> shares = {"control": {"share": 0.5}, "wider": {"share": 0.5, "treatment": {"category_share": 0.8}}}
+        >>> with Store("store-of-a-change") as store:
+        ...     start_experiment(store, Experiment(name="wider", variants=shares, ramp=0.1), wall_clock())
+        ...     change_experiment(store, "wider", ramp=0.5).ramp
+        0.5
     """
     with store.writing() as connection:
         store.count(connection, "experiments")
@@ -77,6 +103,21 @@ def stop_experiment(store: Store, name: str, at: int, why: str, verdict: str = "
     Raises:
         NoExperiment: There is no such experiment.
         StoreAway: The database cannot be reached or written.
+
+    Args:
+        store: An open store.
+        name: The experiment's.
+        at: Now, in microseconds since 1970.
+        why: Kept with it.
+        verdict: Kept with it.
+
+    Example:
+        >>> from serving import Experiment, Store, start_experiment, stop_experiment, wall_clock
+        >>> shares = {"control": {"share": 0.5}, "wider": {"share": 0.5, "treatment": {"category_share": 0.8}}}
+        >>> with Store("store-of-a-stop") as store:
+        ...     start_experiment(store, Experiment(name="wider", variants=shares), wall_clock())
+        ...     stop_experiment(store, "wider", wall_clock(), "seen enough")
+        True
     """
     with store.writing() as connection:
         store.count(connection, "experiments")
@@ -92,6 +133,19 @@ def list_experiments(store: Store, *, running: bool = False) -> list[Record]:
 
     Raises:
         StoreAway: The database cannot be reached.
+
+    Args:
+        store: An open store.
+        running: Only those that are.
+
+    Returns:
+        Each with `experiment`, `state`, `started_at`, `stopped_at` (microseconds since 1970), `verdict` and `why`.
+
+    Example:
+        >>> from serving import Store, list_experiments
+        >>> with Store("store-without-experiments") as store:
+        ...     list_experiments(store)
+        []
     """
     with store.reading() as connection:
         return [each for each in _read(connection) if each.is_running or not running]
@@ -103,6 +157,21 @@ def read_experiment(store: Store, name: str) -> Record:
     Raises:
         NoExperiment: There is no such experiment.
         StoreAway: The database cannot be reached.
+
+    Args:
+        store: An open store.
+        name: The experiment's.
+
+    Returns:
+        Its `experiment`, `state`, `started_at`, `stopped_at` (microseconds since 1970), `verdict` and `why`.
+
+    Example:
+        >>> from serving import Experiment, Store, read_experiment, start_experiment, wall_clock
+        >>> shares = {"control": {"share": 0.5}, "wider": {"share": 0.5, "treatment": {"category_share": 0.8}}}
+        >>> with Store("store-of-a-record") as store:
+        ...     start_experiment(store, Experiment(name="wider", variants=shares), wall_clock())
+        ...     read_experiment(store, "wider").is_running
+        True
     """
     with store.reading() as connection:
         found = read_one(connection, name)
@@ -121,7 +190,27 @@ def add_look(store: Store, name: str, at: int, evidence: dict[str, Any]) -> None
 
 
 def list_looks(store: Store, name: str) -> list[tuple[int, dict[str, Any]]]:
-    """When somebody looked, and what they saw, the earliest first."""
+    """When somebody looked, and what they saw, the earliest first.
+
+    Args:
+        store: An open store.
+        name: The experiment's.
+
+    Returns:
+        Pairs of microseconds since 1970 and `Look.as_json()`.
+
+    Raises:
+        StoreAway: The database cannot be reached.
+
+    Example:
+        >>> from serving import Experiment, Store, list_looks, look, read_experiment, start_experiment, wall_clock
+        >>> shares = {"control": {"share": 0.5}, "wider": {"share": 0.5, "treatment": {"category_share": 0.8}}}
+        >>> with Store("store-of-looks") as store:
+        ...     start_experiment(store, Experiment(name="wider", variants=shares), wall_clock())
+        ...     found = look(store, read_experiment(store, "wider"), wall_clock())
+        ...     [seen["verdict"] for at, seen in list_looks(store, "wider")]
+        ['running']
+    """
     query = sa.select(LOOKS.c.at, LOOKS.c.evidence).where(LOOKS.c.experiment == name).order_by(LOOKS.c.at)
     with store.reading() as connection:
         return [(at, orjson.loads(evidence)) for at, evidence in connection.execute(query)]

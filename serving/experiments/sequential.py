@@ -17,6 +17,11 @@ class Difference:
         value: The estimate.
         low, high: Of a confidence sequence: with probability 1 - alpha the truth is inside at every look at once.
         users: In both together.
+
+    Example:
+        >>> from serving import Difference
+        >>> Difference(0.02, 0.01, 0.03, users=2_000).decided, Difference(0.02, -0.01, 0.05, users=200).decided
+        (True, False)
     """
 
     value: float
@@ -36,6 +41,16 @@ def boundary(users: float, planned: float, alpha: float) -> float:
     The asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2021), Theorem 2.2: a normal
     mixture (Robbins 1970) that is tightest near `planned` users. It holds where a central limit theorem does, so that
     the first look should have some hundred users.
+
+    Args:
+        users: In both arms together, so far.
+        planned: Where it should be tightest.
+        alpha: Chance that the truth is ever outside.
+
+    Example:
+        >>> from serving import boundary
+        >>> boundary(1_000, planned=1_000, alpha=0.05) > 1.96  # more than for one look
+        True
     """
     wide = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / planned
     grown = users * wide + 1
@@ -48,9 +63,18 @@ def difference(control: np.ndarray, treatment: np.ndarray, *, planned: int, alph
     Args:
         control, treatment: (U,) values; users are independent of one another.
         planned: Users in both together at which it should be tightest; choose it before the first look.
+        alpha: Chance that the truth is ever outside of the interval.
 
     Raises:
         ValueError: An arm has fewer than two users.
+
+    Example:
+        >>> import numpy as np
+        >>> from serving import difference
+        >>> rng = np.random.default_rng(1)
+        >>> found = difference(rng.normal(0.0, 1.0, 2_000), rng.normal(0.5, 1.0, 2_000), planned=4_000)
+        >>> found.decided, found.low < 0.5 < found.high, found.users
+        (True, True, 4000)
     """
     if min(len(control), len(treatment)) < 2:
         raise ValueError("both arms need two users or more")
@@ -82,9 +106,17 @@ def users_needed(
     Args:
         mean, variance: Of the control's values.
         lift: Relative, such as 0.1.
+        alpha: False alarms allowed.
+        power: Chance to find the lift.
 
     Returns:
         For a sequential test (looked at as often as one likes), and for one look at a sample fixed beforehand.
+
+    Example:
+        >>> from serving import users_needed
+        >>> sequential, fixed = users_needed(mean=0.1, variance=0.09, lift=0.1)
+        >>> sequential > fixed > 10_000
+        True
     """
     normal = NormalDist()
     effect, wanted = abs(mean * lift), normal.inv_cdf(power)

@@ -20,9 +20,16 @@ def thompson_shares(
     Args:
         successes, trials: By variant.
         least: Share that every variant keeps, so that one that changes is noticed.
+        seed: Of the draws.
 
     Raises:
         ValueError: There are more successes than trials, or the least shares leave nothing.
+
+    Example:
+        >>> from serving import thompson_shares
+        >>> shares = thompson_shares({"a": 90, "b": 120}, {"a": 1_000, "b": 1_000}, seed=1, least=0.1)
+        >>> shares["b"] > 0.8, round(sum(shares.values()), 6)
+        (True, 1.0)
     """
     names = list(trials)
     if any(not 0 <= successes[name] <= trials[name] for name in names):

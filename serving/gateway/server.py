@@ -37,6 +37,15 @@ class GatewayServer:
         StoreError: The store cannot be opened.
         Refused: The address is public, and the store has no keys.
         OSError: The port is taken or not allowed.
+
+    Example:
+        >>> import httpx
+        >>> from serving import GatewayServer, ModelServer, Options, Settings
+        >>> settings = Settings(store_url="store", model="news", port=0, log_requests=False)
+        >>> with ModelServer(Options(model_name="news", model_base_path="models/news")) as model_server:
+        ...     with GatewayServer(settings, model_server) as gateway:
+        ...         httpx.get(f"{gateway.url}/readyz").json()["status"]
+        'ready'
     """
 
     def __init__(

@@ -11,7 +11,16 @@ from serving.listening import is_loopback
 
 
 class Settings(BaseSettings):
-    """Times are in the unit that their name says. A value out of range is refused."""
+    """Times are in the unit that their name says. A value out of range is refused.
+
+    Secrets (the store's and Redis' URL) are not shown when it is printed.
+
+    Example:
+        >>> from serving import Settings
+        >>> settings = Settings(store_url="store", model="news", deadline_ms=250)
+        >>> settings.deadline_ms, settings.is_public, str(settings.store_url)
+        (250.0, False, '**********')
+    """
 
     model_config = SettingsConfigDict(env_prefix="BELFRY_", extra="ignore", frozen=True)
 

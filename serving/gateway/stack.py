@@ -48,6 +48,7 @@ class ServingStack:
 
     Example:
         >>> import httpx
+        >>> from serving import ServingStack
         >>> with ServingStack("store", "models", deadline_ms=5_000, log_requests=False) as stack:
         ...     answer = httpx.post(f"{stack.url}/v1/recommendations", json={"user_id": "u1", "k": 3})
         >>> answer.status_code, answer.json()["model"]["name"], len(answer.json()["items"])

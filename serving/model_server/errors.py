@@ -45,7 +45,20 @@ _HTTP = {
 
 
 class ServingError(Exception):
-    """A request or a load that failed, with the code and the sentence the client is told."""
+    """A request or a load that failed, with the code and the sentence the client is told.
+
+    Args:
+        code: Of gRPC, such as `Code.NOT_FOUND`.
+        message: One sentence.
+
+    Example:
+        >>> from serving import ModelServer, Options, ServingError
+        >>> try:
+        ...     ModelServer(Options(model_config_file="no.config", rest_port=None)).start()
+        ... except ServingError as error:
+        ...     print("no.config" in str(error))
+        True
+    """
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)

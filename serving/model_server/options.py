@@ -10,7 +10,16 @@ from serving.listening import is_loopback
 
 
 class OptionError(ValueError):
-    """A setting that cannot be used. The message is one sentence."""
+    """A setting that cannot be used. The message is one sentence.
+
+    Example:
+        >>> from serving import OptionError, Options
+        >>> try:
+        ...     Options(model_base_path="models/news", rest_port=-5)
+        ... except OptionError as error:
+        ...     print("port" in str(error))
+        True
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +28,21 @@ class Options:
 
     Models: one, `model_name` in `model_base_path`, or those that `model_config_file` lists.
 
+    Args:
+        model_base_path: The folder with numbered versions.
+        model_name: Under which it is asked for.
+        model_config_file: Several models, in TensorFlow Serving's text format.
+
+    Every other field is the flag of TensorFlow Serving that has its name: `belfry model-server --help` explains each.
+
     Raises:
         OptionError: A value is out of range, or the address is public without `allow_public_bind`.
+
+    Example:
+        >>> from serving import Options
+        >>> options = Options(model_name="news", model_base_path="models/news", grpc_port=None)
+        >>> options.rest_port, options.bind_address
+        (0, '127.0.0.1')
     """
 
     model_base_path: str | os.PathLike[str] = ""  # holds one folder per version: 1/, 2/, ...

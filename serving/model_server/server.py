@@ -38,10 +38,22 @@ _STARTING_LOADS = 4 * (os.cpu_count() or 1)
 class ModelServer:
     """Serves models inside this process.
 
-        with ModelServer(Options(model_name="feed", model_base_path="models/feed")) as server:
-            httpx.post(f"{server.rest_url}/v1/models/feed:predict", json={"instances": [...]})
-
     It does not install signal handlers and does not configure logging.
+
+    Args:
+        options: What is served, and where.
+
+    Raises:
+        ServingError: Of `start`: a model has no version that could be loaded.
+        OSError: Of `start`: a port is in use or not allowed.
+
+    Example:
+        >>> import httpx
+        >>> from serving import ModelServer, Options
+        >>> with ModelServer(Options(model_name="news", model_base_path="models/news")) as server:
+        ...     answer = httpx.get(f"{server.rest_url}/v1/models/news").json()
+        >>> answer["model_version_status"][0]["state"]
+        'AVAILABLE'
     """
 
     def __init__(self, options: Options) -> None:

@@ -39,6 +39,12 @@ class Finding:
         rows: Samples now.
         drifted: Whether it differs significantly, and by the effect's limit or more.
         reason: One sentence with the numbers.
+
+    Example:
+        >>> from serving import Finding
+        >>> found = Finding("language", "training", {"psi": 0.4}, "psi", 0.001, 900, True, "language has drifted.")
+        >>> found.drifted, found.sizes[found.effect]
+        (True, 0.4)
     """
 
     feature: str
@@ -62,6 +68,8 @@ def find_drift(
     """Compare every feature that both have.
 
     Args:
+        reference: What is usual.
+        current: What is now.
         usual: By feature, the largest size between windows in which nothing was wrong. What follows the agenda is not
             judged where it is not in there.
         alpha: Chance that any feature is called significant where none has changed.
@@ -69,6 +77,13 @@ def find_drift(
 
     Returns:
         Findings, in the order of the features' names; and sentences on what was not compared, and why.
+
+    Example:
+        >>> from serving import Fingerprint, find_drift
+        >>> known = Fingerprint.load("models/news/1")
+        >>> findings, skipped = find_drift(known, known, usual=known.usual)
+        >>> any(each.drifted for each in findings)  # it is the same
+        False
     """
     limits = LIMITS | dict(limits or {})
     if reference.hours != current.hours:

@@ -21,7 +21,16 @@ _Count = Annotated[float, Field(ge=0)]
 
 
 class BadFingerprint(ValueError):
-    """One sentence says what cannot be read."""
+    """One sentence says what cannot be read.
+
+    Example:
+        >>> from serving import BadFingerprint, Fingerprint
+        >>> try:
+        ...     Fingerprint.parse("{}")
+        ... except BadFingerprint as error:
+        ...     print(type(error).__name__)
+        BadFingerprint
+    """
 
 
 class _Part(BaseModel):
@@ -112,6 +121,12 @@ class Fingerprint(BaseModel):
         usual: By feature, how large a difference is between any two of the windows that it was made of, where it was
             of several.
         usual_next: The same between a window and the next.
+
+    Example:
+        >>> from serving import Fingerprint
+        >>> known = Fingerprint.load("models/news/1")  # what the exported version was trained on
+        >>> known.model, known.version, "language" in known.categories
+        ('news', 1, True)
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

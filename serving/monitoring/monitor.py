@@ -35,10 +35,17 @@ class Observation:
     """What was seen of a window; times are microseconds since 1970.
 
     Args:
+        start, end: Of the window.
         measures: All numbers, of drift too.
         findings: Every feature that could be compared, by reference (`training`, `live`, `before`).
         skipped: Sentences on what could not be, and why.
         version: That made most answers; None where no model made any.
+
+    Example:
+        >>> from serving import Observation
+        >>> seen = Observation(0, 3_600_000_000, measures=[], findings={}, skipped=[], version=None)
+        >>> seen.drifted, seen.value("ctr")
+        ([], None)
     """
 
     start: int
@@ -82,6 +89,10 @@ def observe(
     window before this one: something broke, or began, at once. Windows are kept for that as fingerprints.
 
     Args:
+        store: An open store.
+        k: Places of precision@k.
+        new_hours: For which an item counts as new.
+        positive_rating: Ratings below it are not wanted.
         start, end: Microseconds since 1970. The window, and `lag_seconds` after it, must be over: nothing here knows
             what time it is.
         fingerprint: `assets.extra/fingerprint.json` of the version that answers, or what finds it by model and version.
@@ -93,6 +104,13 @@ def observe(
 
     Raises:
         StoreAway: The database cannot be reached or written; nothing was stored.
+
+    Example:
+        >>> from serving import Store, observe
+        >>> with Store("store-of-a-window") as store:
+        ...     seen = observe(store, 0, 3_600_000_000)  # an hour without traffic
+        >>> seen.value("slates"), seen.version
+        (0.0, None)
     """
     window = read_window(store, start, end, lag_seconds=lag_seconds, positive_rating=positive_rating)
     measures = measure(window, k=k, new_hours=new_hours)
@@ -139,12 +157,20 @@ def due_windows(
     slate on. They begin at multiples of their length since 1970, UTC.
 
     Args:
+        store: An open store.
+        lag_seconds: After a window's end, in which its clicks may still come.
         now: Microseconds since 1970.
         hours: Their length.
         most: The latest ones; what lies before them is left out.
 
     Raises:
         StoreAway: The database cannot be reached.
+
+    Example:
+        >>> from serving import Store, due_windows, wall_clock
+        >>> with Store("store-without-traffic") as store:
+        ...     due_windows(store, wall_clock(), hours=1)
+        []
     """
     length = round(hours * 3_600) * SECOND
     if length <= 0:

@@ -67,11 +67,21 @@ def read_measures(
     """One measure over time: the windows' starts and values.
 
     Args:
+        store: An open store.
+        metric: Its name, such as `ctr`.
+        variant, slice: Of it; "" for all.
         seconds: The windows' length.
         since: Microseconds since 1970.
 
     Raises:
         StoreAway: The database cannot be reached.
+
+    Example:
+        >>> from serving import Store, observe, read_measures
+        >>> with Store("store-of-measures") as store:
+        ...     seen = observe(store, 0, 3_600_000_000)
+        ...     [(start, found.value) for start, found in read_measures(store, "slates", seconds=3_600)]
+        [(0, 0.0)]
     """
     table = MEASURES.c
     chosen = (table.metric == metric) & (table.variant == variant) & (table.slice == slice)
@@ -140,8 +150,18 @@ def usual_sizes(store: Store, before: int, *, seconds: int, role: str) -> dict[s
 def alerts(store: Store, since: int = 0) -> list[Fired]:
     """What fired since then (microseconds since 1970), the oldest first.
 
+    Args:
+        store: An open store.
+        since: Microseconds since 1970.
+
     Raises:
         StoreAway: The database cannot be reached.
+
+    Example:
+        >>> from serving import Store, alerts
+        >>> with Store("store-without-traffic") as store:
+        ...     alerts(store)
+        []
     """
     columns = [ALERTS.c[name] for name in Fired._fields]
     query = sa.select(*columns).where(ALERTS.c.at >= since).order_by(ALERTS.c.at, ALERTS.c.id)
@@ -172,6 +192,14 @@ def evaluate_rules(store: Store, rules: Rules, seen: Measured, now: int) -> list
     Raises:
         StoreAway: The database cannot be reached or written; nothing fired.
         BadStore: As for `read_state`.
+
+    Example:
+        >>> from serving import Rule, Rules, Store, evaluate_rules, observe, wall_clock
+        >>> quiet = Rules(rules=(Rule(name="quiet", metric="slates", below=1),))
+        >>> with Store("store-of-rules") as store:
+        ...     fired = evaluate_rules(store, quiet, observe(store, 0, 3_600_000_000), wall_clock())
+        >>> [(each.rule, each.state) for each in fired]
+        [('quiet', 'raised')]
     """
     seconds = (seen.end - seen.start) // SECOND
     name = _rules(seconds)

@@ -12,7 +12,18 @@ Action = Literal["alert", "retrain"]
 
 
 class BadRules(ValueError):
-    """One sentence says what is wrong with them."""
+    """One sentence says what is wrong with them.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from serving import BadRules, Rules
+        >>> _ = Path("rules.yaml").write_text("rules: [{name: quiet}]")
+        >>> try:
+        ...     Rules.load("rules.yaml")
+        ... except BadRules as error:
+        ...     print("rules.yaml" in str(error))
+        True
+    """
 
 
 class Rule(BaseModel):
@@ -23,6 +34,7 @@ class Rule(BaseModel):
     after each `cool_down_hours` in which that did not help. A window in which the measure is not known changes nothing.
 
     Args:
+        name: For people; different in each.
         metric: Of `measures.measure`, or of a drift: `psi.language`, `ks.dwell_seconds`, `centroid.embedding`,
             `drift.language` (1 where it has drifted), `drifting` (how many features have); `ctr_change`,
             `model_age_hours`, `new_events`.
@@ -33,6 +45,12 @@ class Rule(BaseModel):
         cool_down_hours: From one action to the next.
         sure: Beyond only counts where all of the measure's 95 % interval is.
         least_count: Of what the measure is of; with fewer it counts as not known.
+
+    Example:
+        >>> from serving import Rule
+        >>> rule = Rule(name="clicks fall", metric="ctr", below=0.02, clears_at=0.03, windows=2, action="retrain")
+        >>> rule.threshold, rule.beyond(0.01, rule.threshold)
+        (0.02, True)
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -83,7 +101,18 @@ DEFAULT = (
 
 
 class Rules(BaseModel):
-    """Rules with different names; the default ones where none are given."""
+    """Rules with different names; the default ones where none are given.
+
+    Args:
+        rules: Judged in this order.
+
+    Example:
+        >>> from serving import Rule, Rules
+        >>> "drift" in [rule.name for rule in Rules().rules]
+        True
+        >>> [rule.name for rule in Rules(rules=(Rule(name="quiet", metric="slates", below=1),)).rules]
+        ['quiet']
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -39,6 +39,12 @@ class AuditReport:
     Attributes:
         result: All of it, ready for JSON.
         findings: What is wrong, errors first.
+
+    Example:
+        >>> from pipelines import Dataset, audit
+        >>> report = audit(Dataset.open("data"))
+        >>> report.passed, report.lines()[-1].startswith("newsroom passes")
+        (True, True)
     """
 
     result: dict[str, Any]
@@ -81,6 +87,12 @@ def audit(
 
     Raises:
         BadInput: A file of the dataset is broken, or `out` must not be replaced.
+
+    Example:
+        >>> from pipelines import Dataset, audit
+        >>> report = audit(Dataset.open("data"), out="audit")  # audit/audit.html to look at
+        >>> sorted({each.severity for each in report.findings} - {"warning"})
+        []
     """
     recipe = recipe or Recipe()
     out = None if out is None else Path(out)

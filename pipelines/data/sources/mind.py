@@ -52,6 +52,18 @@ def import_mind(
 
     Raises:
         BadInput: A file is missing or unusable, or the destination cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from pipelines import Dataset, import_mind
+        >>> Path("mind").mkdir()
+        >>> news = ["N1", "news", "weather", "Storm closes the harbour", "", "", "[]", "[]"]
+        >>> _ = Path("mind/news.tsv").write_text("\\t".join(news) + "\\n")
+        >>> line = ["1", "U1", "11/11/2019 9:05:58 AM", "", "N1-1"]
+        >>> _ = Path("mind/behaviors.tsv").write_text("\\t".join(line) + "\\n")
+        >>> report = import_mind("mind", "of-mind")
+        >>> Dataset.open("of-mind").info.events  # the impression and the click
+        2
     """
     source, destination = Path(source), Path(destination)
     if not source.is_dir():

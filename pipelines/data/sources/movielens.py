@@ -59,6 +59,15 @@ def import_movielens(
 
     Raises:
         BadInput: u.data or `plots` is missing, a file is unusable, or the destination cannot be written.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from pipelines import Dataset, import_movielens
+        >>> Path("ml").mkdir()
+        >>> _ = Path("ml/u.data").write_text("196\\t242\\t3\\t881250949\\n186\\t302\\t3\\t891717742\\n")
+        >>> report = import_movielens("ml", "of-ml")
+        >>> Dataset.open("of-ml").info.events
+        2
     """
     source, destination = Path(source), Path(destination)
     if not source.is_dir():

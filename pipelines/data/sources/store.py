@@ -50,6 +50,12 @@ def import_store(
 
     Raises:
         BadInput: The store cannot be read, it has no event or no item, or the destination cannot be written.
+
+    Example:
+        >>> from pipelines import Dataset, import_store
+        >>> report = import_store("store", "of-store")
+        >>> Dataset.open("of-store").info.items
+        250
     """
     destination = Path(destination)
     try:

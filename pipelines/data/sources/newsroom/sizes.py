@@ -22,7 +22,22 @@ _FEWEST_ARTICLES = 250
 
 @dataclass(frozen=True)
 class NewsroomSize:
-    """Counts of a newsroom. `requests` is reached within a few per cent; each shows `SLATE` items."""
+    """Counts of a newsroom. `requests` is reached within a few per cent; each shows `SLATE` items.
+
+    Args:
+        articles: 250 or more.
+        users: Readers.
+        days: Of visits.
+        requests: Visits, each with one slate.
+
+    Raises:
+        BadInput: A count is too small.
+
+    Example:
+        >>> from pipelines import NewsroomSize
+        >>> NewsroomSize(articles=250, users=60, days=4, requests=500).users
+        60
+    """
 
     articles: int
     users: int

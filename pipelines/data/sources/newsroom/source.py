@@ -59,6 +59,13 @@ def import_newsroom(
 
     Raises:
         BadInput: There is no such size, the seed is negative, or the destination cannot be written.
+
+    Example:
+        >>> from pipelines import Dataset, NewsroomSize, import_newsroom
+        >>> size = NewsroomSize(articles=250, users=60, days=4, requests=500)
+        >>> report = import_newsroom(size, "data", name="newsroom")
+        >>> Dataset.open("data").info.items
+        250
     """
     destination = Path(destination)
     shares = {"people and articles": 1, "texts": 1, "days": 4, "writing the tables": 4}
