@@ -10,7 +10,7 @@
 What a step returns prints as the command shows it, and has rows for a plot (`Result`). Paths may be strings. What is
 wrong with the input is a `BadInput` of one sentence.
 
-The examples below are run in a folder that was made so:
+The examples below are run in a folder that was made like this.
 
     from pipelines import Dataset, NewsroomSize, Recipe, Run, export, import_newsroom, train
 

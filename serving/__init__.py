@@ -9,7 +9,7 @@
 
 Times are microseconds since 1970 in UTC, as `wall_clock` gives them, where a name does not say otherwise.
 
-The examples below are run in the folder of the examples of `pipelines`, in which `models` and `store` are:
+The examples below are run in the folder of the examples of `pipelines`, whose `store` was made like this.
 
     from pipelines import Dataset, fill_store
 

@@ -6,6 +6,8 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
+import numpy
+
 from serving.client.tensors import Array, dtype_name
 
 ResultT = TypeVar("ResultT")
@@ -28,7 +30,7 @@ class Answer(NamedTuple):
         (3, (1, 2))
     """
 
-    outputs: dict[str, Array]
+    outputs: dict[str, numpy.ndarray]  # by its full name, which the API reference can look up
     version: int
 
 

@@ -53,7 +53,7 @@ class EdgeRecommender:
     """
 
     def __init__(self, bundle: Bundle | Path | str, journal: Journal | None = None) -> None:
-        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle))
         self._journal = Journal(None) if journal is None else journal
         self._changing = threading.Lock()
         self._catalogue = Catalogue(self.bundle.items, {})
