@@ -189,3 +189,17 @@ def test_values_that_would_go_wrong_later_are_refused(text: str, message: str, t
     (tmp_path / "recipe.yaml").write_text(text)
     with pytest.raises(BadInput, match=message):
         Recipe.load(tmp_path / "recipe.yaml")
+
+
+def test_a_shipped_recipe_is_had_by_name() -> None:
+    assert Recipe.shipped("ids") == Recipe.load(recipes.shipped("ids"))
+    with pytest.raises(BadInput, match="choose catalogue, demo, ids"):
+        Recipe.shipped("nothing")
+
+
+def test_a_search_can_be_given_and_else_is_left_behind() -> None:
+    recipe = Recipe().changed({"search": {"towers.width": [16, 32]}, "towers.width": 64})
+    assert (recipe.search, recipe.towers.width) == ({"towers.width": [16, 32]}, 64)
+    assert recipe.changed({"towers.width": 16}).search == {}
+    with pytest.raises(BadInput, match="search"):
+        Recipe().changed({"search": {"towers.width": [16]}})
