@@ -219,9 +219,8 @@ class _Connection(asyncio.Protocol):
 
     def ask(self, path: str, body: bytes) -> asyncio.Future[tuple[int, bytes]]:
         self._waiting = asyncio.get_running_loop().create_future()
-        head = (
-            f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        )
+        kind = "content-type: application/json"
+        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\n{kind}\r\ncontent-length: {len(body)}\r\n\r\n"
         self._transport.write(head.encode() + body)
         return self._waiting
 

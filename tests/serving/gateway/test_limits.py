@@ -32,7 +32,7 @@ def test_a_body_that_does_not_come_is_given_up(run: Run, monkeypatch: pytest.Mon
     monkeypatch.setattr(bodies, "_SECONDS", 0.2)
     served = run()
     with socket.create_connection(("127.0.0.1", served.http.base_url.port), 10) as client:
-        client.sendall(b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        client.sendall(b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{")
         answer = client.makefile("rb").read()
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"connection: close" in answer
@@ -121,7 +121,8 @@ def test_bodies_together_are_bounded(run: Run, eventually: Any) -> None:
     served = run(max_body_bytes=10_000, max_bytes_under_way=20_000)
     together = served.server.gateway.guard._bodies
     address = urlsplit(served.server.url)
-    head = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10000\r\n\r\n"
+    kind = b"Host: localhost\r\nContent-Type: application/json"
+    head = b"POST /v1/events HTTP/1.1\r\n" + kind + b"\r\nContent-Length: 10000\r\n\r\n"
     waiting = [socket.create_connection((address.hostname, address.port)) for _ in range(2)]
     try:
         for connection in waiting:
@@ -138,3 +139,20 @@ def test_bodies_together_are_bounded(run: Run, eventually: Any) -> None:
     eventually(lambda: together.held == 0)
     assert served.http.post("/v1/recommendations", json=large).status_code == 200
     assert together.held == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8080", 200),
+        ("localhost", 200),
+        ("LOCALHOST:80", 200),
+        ("[::1]:8080", 200),
+        ("evil.example", 403),
+        ("localhost.evil.example:8080", 403),
+        ("127.0.0.1.evil.example", 403),
+    ],
+)
+def test_without_keys_a_page_whose_name_leads_here_reads_nothing(run: Run, host: str, status: int) -> None:
+    answer = run().http.get("/v1/live", headers={"host": host})
+    assert answer.status_code == status, answer.text
