@@ -79,7 +79,8 @@ def whole(small_recipe: dict[str, Any]) -> Recipe:
     return Recipe.model_validate(
         {
             **small_recipe,
-            "towers": {**small_recipe["towers"], "dropout": 0.3, "id_dropout": 0.3},
+            # The plainest history encoder: its graph is traced anew in each of the many fits.
+            "towers": {**small_recipe["towers"], "history_encoder": "mean", "dropout": 0.3, "id_dropout": 0.3},
             "training": {**small_recipe["training"], "epochs": 2, "refit": True},
             "fine_tuning": {"stages": [{"epoch": 2, "layers": [0]}], "learning_rate": 1e-3, "warmup_steps": 2},
             "adaptation": {"domain": "language"},
