@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check format bench reference setup lock clean
+.PHONY: help demo test check format bench notebooks reference setup lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -42,6 +42,9 @@ bench: $(READY)  ## measurements; they print their own tables
 
 reference: $(READY)  ## the API reference as HTML, in build/reference
 	$(BIN)/python docs/reference.py build/reference
+
+notebooks: $(READY)  ## execute the notebooks, and keep their outputs
+	$(BIN)/python -m notebooks
 
 lock:  ## pin requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --group encoder --universal --generate-hashes --no-annotate --no-header --output-file requirements.lock
