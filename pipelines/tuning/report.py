@@ -58,10 +58,16 @@ def table_lines(result: dict[str, Any], most: int = 20) -> list[str]:
 
 
 def table_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each trial, the recipe as it is first (trial 0): status, score, best epoch, seconds, values by key."""
+    """A row for each trial, the recipe as it is first (trial 0), whose values and leads are None.
+
+    Status, score, best epoch and how many were trained, seconds, the lead over the recipe as it is, values by key.
+    """
+    paths = result["space"]
     return [
         {"trial": trial.number + 1, "status": trial.status, "score": trial.score, "best_epoch": trial.best_epoch}
-        | {"seconds": trial.seconds, **trial.values}
+        | {"epochs": len(trial.by_epoch) - 1 if trial.by_epoch else None, "seconds": trial.seconds}
+        | dict(zip(("lead_mean", "lead_low", "lead_high"), trial.lead or (None,) * 3, strict=True))
+        | {path: trial.values.get(path) for path in paths}
         for trial in map(Trial.model_validate, [result["default"], *result["trials"]])
     ]
 

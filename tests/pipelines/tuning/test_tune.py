@@ -101,6 +101,12 @@ def test_a_finished_search_takes_more_trials(
     recipe = _recipe(small_recipe, {"training.learning_rate": [0.02, 1e30, 0.01]})
     result = tune(recipe, Dataset.open(dataset_folder), searched, algorithm="grid", trials=6, resume=True)
     assert result["trials"] == before["trials"]
+    first, *rows = result.rows()
+    assert (first["trial"], first["lead_mean"], first["training.learning_rate"]) == (0, None, None)
+    for row, trial in zip(rows, result["trials"], strict=True):
+        assert row["training.learning_rate"] == trial["values"]["training.learning_rate"]
+        assert [row["lead_mean"], row["lead_low"], row["lead_high"]] == (trial["lead"] or [None] * 3)
+        assert row["epochs"] == (len(trial["by_epoch"]) - 1 if trial["status"] == "completed" else None)
     with pytest.raises(BadInput, match="grid with seed 3"):
         tune(recipe, Dataset.open(dataset_folder), searched, algorithm="random", resume=True)
     other = _recipe(small_recipe, {"training.learning_rate": [0.02, 0.01]})
