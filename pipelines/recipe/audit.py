@@ -82,7 +82,9 @@ class Audit(Section):
     split_empty: Limit | None = _limit(0.0, None, "parts that the split asks for and that have no example")
     split_shared: Limit | None = _limit(0.01, 0.1, "share of a slate's positives that are in another part than it")
     split_order: Limit | None = _limit(0.0, None, "share of held-out positives before one that the user trains with")
-    split_repeats: Limit | None = _limit(0.1, None, "share of held-out positives that the user trains with too")
+    split_repeats: Limit | None = _limit(
+        0.1, None, "share of held-out positives that the user has in an earlier part too"
+    )
     twin_users: Limit | None = _limit(0.02, None, "share of users with ten items or more whose items another has too")
     # Drift between the two windows.
     drift_psi: Limit | None = _limit(0.25, None, "population stability index of a column")

@@ -58,6 +58,12 @@ def clicks_of_the_test_in_training(tables: Tables) -> None:
     events.loc[wanted(events) & events["request_id"].isin(requests[::2]), "at"] -= 3 * DAY
 
 
+def clicks_of_the_test_copied_into_validation(tables: Tables) -> None:
+    events = tables["events"]
+    copies = with_new_ids(events[late(events) & wanted(events)]).assign(request_id=None, position=np.nan)
+    tables["events"] = pd.concat([events, copies.assign(at=events["at"].quantile(0.88))])
+
+
 def events_delivered_twice(tables: Tables) -> None:
     events = tables["events"]
     tables["events"] = pd.concat([events, with_new_ids(events[some(events, 0.03)])])
@@ -232,6 +238,11 @@ PLANTED = [
         "split_shared",
         follows=("click_before_impression", "before_publication", "outside_time_range"),
     ),
+    Planted(
+        clicks_of_the_test_copied_into_validation,
+        "split_repeats",
+        follows=("before_publication", "drift_psi", "duplicate_events"),
+    ),
     Planted(events_delivered_twice, "duplicate_events"),
     Planted(event_ids_given_twice, "duplicate_event_ids"),
     Planted(language_mix_shifts, "drift_psi", "language", follows=("drift_psi",)),
@@ -259,7 +270,7 @@ PLANTED = [
     ),
     Planted(a_day_is_missing, "time_gaps"),
     Planted(one_item_with_half_the_clicks, "item_share", follows=("split_repeats", "drift_psi")),
-    Planted(one_user_with_a_third_of_the_events, "user_share"),
+    Planted(one_user_with_a_third_of_the_events, "user_share", follows=("split_repeats",)),
     Planted(dwell_is_often_missing, "missing_values", "events.dwell_seconds"),
     Planted(dwell_is_a_default, "commonest_value", "events.dwell_seconds"),
     Planted(depth_in_per_cent, "out_of_range", "events.scroll_depth"),
