@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parent
 CELL_SECONDS = 240
+# What TensorFlow's C++ side says of itself and of the machine, whatever its log level.
+_REMARK = re.compile(r"^([IWE]\d{4} \d|WARNING: All log messages before absl).*\n?", re.MULTILINE)
 
 
 def notebooks() -> list[Path]:
@@ -32,4 +35,14 @@ def executed(path: Path) -> Any:
         record_timing=False,
         coalesce_streams=True,
     )
-    return client.execute()
+    found = client.execute()
+    for cell in found.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in map(_without_remarks, cell.outputs) if output.get("text") != ""]
+    return found
+
+
+def _without_remarks(output: Any) -> Any:
+    if output.get("name") == "stderr":
+        output["text"] = _REMARK.sub("", output["text"])
+    return output
