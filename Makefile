@@ -1,11 +1,11 @@
-# make demo: logs to a served feed.  make test: everything checked.  Both set up .venv first; run again, they need no network.
+# make feed: from logs to a feed in the browser.  make test: everything checked.  Both set up .venv first; run again, they need no network.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check format bench notebooks reference setup lock clean
+.PHONY: help feed demo test check format bench notebooks reference setup lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -21,7 +21,10 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(READY)  ## newsroom -> train -> evaluate -> export -> serve -> one feed
+feed: $(READY)  ## newsroom -> train -> evaluate -> export -> serve -> one reader's feed in the browser, until Ctrl-C
+	$(BIN)/belfry demo --keep-serving
+
+demo: $(READY)  ## the same, which ends with the feed in the terminal
 	$(BIN)/belfry demo
 
 test: $(READY)  ## the whole test suite

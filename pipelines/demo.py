@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import threading
 import time
@@ -15,23 +16,36 @@ import numpy as np
 from pipelines.data.dataset import Dataset
 from pipelines.data.histories import Interactions
 from pipelines.data.sources.newsroom import import_newsroom
+from pipelines.data.sources.newsroom.sizes import END
 from pipelines.evaluation import evaluate
 from pipelines.feeds import article, last_read, request_of
 from pipelines.feeds import feed_lines as user_lines
-from pipelines.prepare import prepare_for
+from pipelines.prepare import Prepared, prepare_for
 from pipelines.progress import say
 from pipelines.recipe import Recipe
+from pipelines.registry import Registry
 from pipelines.run import EVALUATION, EVALUATION_PAGE, Run
 from pipelines.saved_model import export
-from pipelines.served import Served, model_server, one_row
+from pipelines.served import one_row
+from pipelines.store_filling import fill_store
 from pipelines.training import train
+from pipelines.version_book import RegistryBook
+from serving.client import Client
+from serving.gateway.clock import wall_clock
+from serving.gateway.stack import ServingStack
 
+_MODEL = "feed"
 _SHOWN = 10
+# A fallback would be no personalised feed: the first answers may take their time on a busy machine.
+_DEADLINE_MS = 5_000
 
 
 @contextlib.contextmanager
 def demo(out: Path, *, seed: int) -> Iterator[dict[str, Any]]:
-    """Run everything below `out` and yield what happened while the model server is up."""
+    """Run everything below `out` and yield what happened while the gateway and its model server are up.
+
+    They run in this process, by a clock that began at the end of the newsroom's last day: its articles are news then.
+    """
     start = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     step = _Steps(start)
@@ -46,17 +60,26 @@ def demo(out: Path, *, seed: int) -> Iterator[dict[str, Any]]:
     metrics = evaluate(run, out=run.folder / EVALUATION, report=run.folder / EVALUATION_PAGE)
     say(str(metrics))
     step("exporting the SavedModel")
-    version = export(run, out / "models" / "feed")
-    step("serving it on loopback and asking for a feed by REST and by gRPC")
-    with model_server(out / "models" / "feed", out / "model-server.log") as served:
-        feed = _feed(run, data, served)
+    models, store = out / "models", out / "store"
+    version = export(run, models / _MODEL)
+    Registry(models).add(_MODEL, int(version.name), "the demo's")
+    Registry(models).promote(_MODEL, int(version.name), "the demo's")
+    step("filling a store with articles and clicks, and serving from it: a gateway and a model server on loopback")
+    # What was clicked in an earlier demo is not this one's.
+    shutil.rmtree(store, ignore_errors=True)
+    say(str(fill_store(data, store)))
+    with _stack(store, models) as stack:
+        feed = _feed(run, data, stack)
         yield {
             "seconds": round(time.monotonic() - start, 1),
             "dataset": str(data.folder),
             "run": str(run.folder),
             "version": str(version),
-            "rest": served.url,
-            "grpc": f"127.0.0.1:{served.grpc_port}",
+            "store": str(store),
+            "gateway": stack.url,
+            "console": f"{stack.url}/?user={feed['user']}",
+            "rest": f"{stack.rest_url}/v1/models/{_MODEL}",
+            "grpc": stack.grpc_target,
             "evaluation": metrics,
             **feed,
         }
@@ -71,11 +94,11 @@ def feed_lines(result: dict[str, Any]) -> list[str]:
 
 
 def wait_for_stop(result: dict[str, Any]) -> None:
-    """Keep the server up until the user stops it with Ctrl-C or SIGTERM."""
+    """Keep the servers up until the user stops them with Ctrl-C or SIGTERM."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    say(f"serving until Ctrl-C: curl {result['rest']}/metadata")
+    say(f"This feed in a browser, until Ctrl-C: {result['console']}")
     while not stop.wait(1.0):
         pass
 
@@ -89,25 +112,40 @@ class _Steps:
         say(f"[{time.monotonic() - self.start:4.0f} s] {self.number}. {what}")
 
 
-def _feed(run: Run, data: Dataset, served: Served) -> dict[str, Any]:
+def _stack(store: Path, models: Path) -> ServingStack:
+    # What was published after the last visit counts too.
+    ahead = wall_clock() - 1_000_000 * END
+    return ServingStack(
+        store,
+        models,
+        clock=lambda: wall_clock() - ahead,
+        version_book=lambda name: RegistryBook(models, name),
+        deadline_ms=_DEADLINE_MS,
+        log_requests=False,
+    )
+
+
+def _feed(run: Run, data: Dataset, stack: ServingStack) -> dict[str, Any]:
     prepared = prepare_for(run, data)
     catalogue, log = prepared.catalogue, prepared.behaviour.interactions
     user = _reader(log)
     request = request_of(prepared, run.recipe.features.history, user)
-    by_rest = served.ask_rest("recommend", request)
-    by_grpc = served.ask_grpc("recommend", one_row(request))
-    same = [item.decode() for item in by_grpc["ids"][0]] == by_rest["ids"]
-    if not same or not np.allclose(by_grpc["scores"][0], by_rest["scores"], atol=1e-5):
+    answers = []
+    for target in (str(stack.rest_url), f"grpc://{stack.grpc_target}"):
+        with Client(target, timeout=_DEADLINE_MS / 1_000) as client:
+            answers.append(client.predict(_MODEL, one_row(request), signature="recommend").outputs)
+    by_rest, by_grpc = answers
+    same = np.array_equal(by_grpc["ids"], by_rest["ids"])
+    if not same or not np.allclose(by_grpc["scores"], by_rest["scores"], atol=1e-5):
         raise AssertionError("REST and gRPC gave different feeds")
+    feed = [(item.decode(), float(score)) for item, score in zip(by_rest["ids"][0], by_rest["scores"][0], strict=True)]
     place = {str(item): row for row, item in enumerate(catalogue.ids)}
     return {
         "user": str(log.user_ids[user]),
         "language": request["language"],
         "read": last_read(prepared, user),
         "feed": [
-            {**article(catalogue, place[item]), "score": value}
-            for item, value in zip(by_rest["ids"][:_SHOWN], by_rest["scores"][:_SHOWN], strict=True)
-            if item
+            {**article(catalogue, place[item]), "score": score} for item, score in feed[:_SHOWN] if item
         ],
     }
 

@@ -29,7 +29,7 @@ def register(root: typer.Typer) -> None:
 
 @app.command()
 def start(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What it is, in YAML or JSON; see docs/loop.md.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What it is, in YAML or JSON; see docs/experiments.md.")],
     store: StoreOption,
     as_json: Json = False,
 ) -> None:

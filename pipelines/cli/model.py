@@ -14,19 +14,17 @@ from pipelines.errors import BadInput
 
 def demo(
     out: Out = Path("demo-run"),
-    keep_serving: Annotated[bool, typer.Option("--keep-serving", help="Stay up until Ctrl-C.")] = False,
+    keep_serving: Annotated[bool, typer.Option("--keep-serving", help="Leave the feed up for a browser until Ctrl-C.")] = False,
     seed: Annotated[int, typer.Option(help="Of the newsroom and of the training.")] = 17,
     as_json: Json = False,
 ) -> None:
     """Newsroom, training, evaluation, export, serving and one personalised feed, in minutes."""
     from pipelines.demo import demo as run_demo
-    from pipelines.demo import feed_lines
+    from pipelines.demo import feed_lines, wait_for_stop
 
     with run_demo(out, seed=seed) as result:
         show(result, feed_lines(result), as_json=as_json)
         if keep_serving:
-            from pipelines.demo import wait_for_stop
-
             wait_for_stop(result)
 
 

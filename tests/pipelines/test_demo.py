@@ -1,4 +1,4 @@
-"""`belfry demo` as a user runs it: one process, the real MiniLM, a real server."""
+"""`belfry demo` as a user runs it: one process, the real MiniLM, a real gateway and model server."""
 
 from __future__ import annotations
 
@@ -51,12 +51,25 @@ def test_the_model_is_above_popularity_and_newest_first(demo: tuple[Any, dict[st
         assert evaluation["catalogue"]["difference"][baseline]["recall@10"]["low"] > 0
 
 
-def test_it_keeps_serving_until_it_is_stopped_and_leaves_no_server_behind(demo: tuple[Any, dict[str, Any]]) -> None:
+def test_a_browser_gets_the_same_feed_until_it_is_stopped(demo: tuple[Any, dict[str, Any]]) -> None:
     process, result = demo
     with urllib.request.urlopen(f"{result['rest']}/metadata", timeout=10) as answer:
         signatures = json.loads(answer.read())["metadata"]["signature_def"]["signature_def"]
     assert set(signatures) >= {"serving_default", "recommend", "rank", "embed_items", "embed_users"}
+    with urllib.request.urlopen(result["console"], timeout=10) as answer:
+        assert b"<title>" in answer.read()
+    body = json.dumps({"user_id": result["user"], "k": 10}).encode()
+    request = urllib.request.Request(
+        f"{result['gateway']}/v1/recommendations", body, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        feed = json.loads(answer.read())
+    assert feed["fallback"] is None
+    # The model's first ten, but for what the gateway does of itself: no category takes more than half.
+    same = {each["item_id"] for each in feed["items"]} & {each["item_id"] for each in result["feed"]}
+    assert len(same) >= 8
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 0
-    with pytest.raises(urllib.error.URLError):
-        urllib.request.urlopen(result["rest"], timeout=10)
+    for url in (result["rest"], result["gateway"]):
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(url, timeout=10)
