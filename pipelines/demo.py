@@ -20,7 +20,7 @@ from pipelines.data.sources.newsroom.sizes import END
 from pipelines.evaluation import evaluate
 from pipelines.feeds import article, last_read, request_of
 from pipelines.feeds import feed_lines as user_lines
-from pipelines.prepare import Prepared, prepare_for
+from pipelines.prepare import prepare_for
 from pipelines.progress import say
 from pipelines.recipe import Recipe
 from pipelines.registry import Registry
@@ -144,9 +144,7 @@ def _feed(run: Run, data: Dataset, stack: ServingStack) -> dict[str, Any]:
         "user": str(log.user_ids[user]),
         "language": request["language"],
         "read": last_read(prepared, user),
-        "feed": [
-            {**article(catalogue, place[item]), "score": score} for item, score in feed[:_SHOWN] if item
-        ],
+        "feed": [{**article(catalogue, place[item]), "score": score} for item, score in feed[:_SHOWN] if item],
     }
 
 

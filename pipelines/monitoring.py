@@ -146,6 +146,7 @@ def watch(watched: Watched, stop: threading.Event, *, clock: Callable[[], int]) 
         BadInput: As for `monitor`, at the beginning.
     """
     with _opened(watched) as (store, rules, embedder):
+        say(f"watching: every {watched.hours:g} hours of traffic are measured an hour after their end")
         while not stop.is_set():
             try:
                 yield from _look(watched, store, rules, embedder, stop, clock)

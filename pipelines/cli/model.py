@@ -14,7 +14,9 @@ from pipelines.errors import BadInput
 
 def demo(
     out: Out = Path("demo-run"),
-    keep_serving: Annotated[bool, typer.Option("--keep-serving", help="Leave the feed up for a browser until Ctrl-C.")] = False,
+    keep_serving: Annotated[
+        bool, typer.Option("--keep-serving", help="Leave the feed up for a browser until Ctrl-C.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the newsroom and of the training.")] = 17,
     as_json: Json = False,
 ) -> None:
