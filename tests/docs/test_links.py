@@ -82,3 +82,12 @@ def test_commands_and_options_that_the_text_names_exist(page: str) -> None:
             assert command != "belfry" or words[1:2] in ([], ["--help"]), f"{page}: there is no `{code}`"
         unknown = set(_OPTION.findall(code)) - (COMMANDS[command] if command else known)
         assert not unknown, f"{page}: `{code}`: {unknown}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_targets_of_make_that_the_text_names_exist(page: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {code.split()[1] for code in _CODE.findall(text_of(page)) if re.match(r"make [a-z-]+$", code)}
+    if not NOTEBOOKS:
+        named.discard("notebooks")
+    assert named <= targets
