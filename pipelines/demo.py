@@ -22,6 +22,7 @@ from pipelines.feeds import article, last_read, request_of
 from pipelines.feeds import feed_lines as user_lines
 from pipelines.prepare import prepare_for
 from pipelines.progress import say
+from pipelines.quantisation.quiet import quiet
 from pipelines.recipe import Recipe
 from pipelines.registry import Registry
 from pipelines.run import EVALUATION, EVALUATION_PAGE, Run
@@ -68,7 +69,7 @@ def demo(out: Path, *, seed: int) -> Iterator[dict[str, Any]]:
     # What was clicked in an earlier demo is not this one's.
     shutil.rmtree(store, ignore_errors=True)
     say(str(fill_store(data, store)))
-    with _stack(store, models) as stack:
+    with _serving(store, models) as stack:
         feed = _feed(run, data, stack)
         yield {
             "seconds": round(time.monotonic() - start, 1),
@@ -112,10 +113,11 @@ class _Steps:
         say(f"[{time.monotonic() - self.start:4.0f} s] {self.number}. {what}")
 
 
-def _stack(store: Path, models: Path) -> ServingStack:
+@contextlib.contextmanager
+def _serving(store: Path, models: Path) -> Iterator[ServingStack]:
     # What was published after the last visit counts too.
     ahead = wall_clock() - 1_000_000 * END
-    return ServingStack(
+    stack = ServingStack(
         store,
         models,
         clock=lambda: wall_clock() - ahead,
@@ -123,6 +125,13 @@ def _stack(store: Path, models: Path) -> ServingStack:
         deadline_ms=_DEADLINE_MS,
         log_requests=False,
     )
+    try:
+        # TensorFlow's own remarks on a graph that it loads are none of the reader's business.
+        with quiet():
+            stack.start()
+        yield stack
+    finally:
+        stack.stop()
 
 
 def _feed(run: Run, data: Dataset, stack: ServingStack) -> dict[str, Any]:

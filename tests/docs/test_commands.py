@@ -55,7 +55,7 @@ BEGINS_WITH: dict[str, dict[str, str]] = {
     "docs/gateway.md": _MODEL,
     "docs/measured.md": {},
     "docs/scale-out.md": _RUN,
-    "docs/tf-serving.md": {**_RUN, "models/mine/7": "version_folder"},
+    "docs/tf-serving.md": {**_RUN, "data/next": "dataset_folder"},
     "docs/towers.md": {**_DATA, "data/next": "dataset_folder"},
     "docs/tuning.md": _RUN,
 }
