@@ -9,7 +9,6 @@ newsroom. What cannot run here is listed with the reason, and its options are re
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import re
@@ -69,16 +68,16 @@ NOT_HERE = {
     "docker": "no daemon: tests/serving/deploy reads compose.yaml and the flags",
     "kubectl": "no cluster: tests/serving/deploy validates the manifests",
 }
-# A command of belfry that takes minutes, and the test that runs it:
+# A command of belfry that takes long, or needs what not every machine has, and the test that runs it:
 ELSEWHERE = {
     "demo": "tests/pipelines/test_demo.py",
+    "pretrain": "tests/pipelines/test_pretraining.py",
     "retrain": "tests/pipelines/retraining/test_steps.py",
     "simulate": "tests/pipelines/simulation/test_simulate.py",
+    "scann": "tests/pipelines/test_scann.py",
 }
 # A machine that is not here, such as db.internal, and what runs the same against one that is.
 OTHER_MACHINES = {"postgresql": "tests/serving/conftest.py", "spark": "tests/pipelines/conftest.py"}
-# A module that not every machine can have: no wheel for ARM.
-OPTIONAL = ("scann",)
 _INTERNAL = re.compile(r"\b[a-z]+\.internal\b")
 
 # Options that say how much, with what they are here.
@@ -138,8 +137,7 @@ class Reader:
 
     def _belfry(self, arguments: list[str], command: Command) -> None:
         name = arguments[0]
-        lacks = [module for module in OPTIONAL if module in arguments and importlib.util.find_spec(module) is None]
-        if lacks or name in ELSEWHERE or _INTERNAL.search(str(command)):
+        if name in ELSEWHERE or ELSEWHERE.keys() & arguments[1:] or _INTERNAL.search(str(command)):
             read_options(arguments)
             return
         for place, word in enumerate(arguments[:-1]):
