@@ -22,8 +22,9 @@ WORDS = [*(word for topic in TOPICS.values() for word in topic), "a", "an", "the
 # Files that take a minute or more come first: at the end, one worker would be left alone with them. By itself xdist
 # begins with the files of most tests (--no-loadscope-reorder).
 LONG = (
-    *("test_public_data", "test_demo", "test_commands", "test_resume", "test_steps", "test_quantise", "test_saved_model"),
-    *("test_simulate", "test_tune", "test_distributed", "test_self_training", "test_warm_start", "test_faults"),
+    *("test_public_data", "test_demo", "test_commands", "test_resume", "test_steps", "test_quantise"),
+    *("test_saved_model", "test_simulate", "test_tune", "test_distributed", "test_self_training"),
+    *("test_warm_start", "test_faults"),
 )
 
 
