@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +26,7 @@ from pipelines.registry import Registry
 from pipelines.run import EVALUATION, EVALUATION_PAGE, Run
 from pipelines.saved_model import export
 from pipelines.served import one_row
+from pipelines.stopping import stop_on_signals
 from pipelines.store_filling import fill_store
 from pipelines.training import train
 from pipelines.version_book import RegistryBook
@@ -96,12 +95,10 @@ def feed_lines(result: dict[str, Any]) -> list[str]:
 
 def wait_for_stop(result: dict[str, Any]) -> None:
     """Keep the servers up until the user stops them with Ctrl-C or SIGTERM."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     say(f"This feed in a browser, until Ctrl-C: {result['console']}")
-    while not stop.wait(1.0):
-        pass
+    with stop_on_signals() as stop:
+        while not stop.wait(1.0):
+            pass
 
 
 class _Steps:

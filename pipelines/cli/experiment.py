@@ -83,13 +83,14 @@ def look(
     from pipelines.experiments import conclude, conclude_all
     from pipelines.progress import say
     from pipelines.registry import Registry
+    from pipelines.stopping import stop_on_signals
     from serving.events import StoreAway
     from serving.experiments import records
 
     registry = None if models is None else Registry(models)
-    with _opened(store) as opened:
+    with _opened(store) as opened, stop_on_signals() as stop:
         looked = False
-        while True:
+        while not stop.is_set():
             now = _now()
             try:
                 if name is None:
@@ -102,7 +103,7 @@ def look(
                 if not watch:
                     raise
                 say(f"not looked: {error}")
-                time.sleep(watch)
+                stop.wait(watch)
                 continue
             looked = True
             result: dict[str, Any] = {
@@ -114,7 +115,7 @@ def look(
             show(result, lines or ["no experiment runs"], as_json=as_json)
             if not watch or all(each.ended for each in found):
                 return
-            time.sleep(watch)
+            stop.wait(watch)
 
 
 @app.command()

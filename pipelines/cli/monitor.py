@@ -60,13 +60,12 @@ def monitor(
 
     Where there is none, the last window is shown as it is stored. With --json every window is one object on a line.
     """
-    import signal
-    import threading
     import time
 
     from pipelines.monitoring import RetrainCommand, Watched, stored
     from pipelines.monitoring import monitor as run_once
     from pipelines.monitoring import watch as run_on
+    from pipelines.stopping import stop_on_signals
 
     retraining = None
     if retrain_work is not None:
@@ -74,9 +73,7 @@ def monitor(
             raise BadInput("--retrain-work needs --models and --model: which model is retrained.")
         retraining = RetrainCommand(store, models, model, retrain_work, recipe)
     watched = Watched(store, models, model, model_server, hours, rules, positive_rating, retraining)
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with stop_on_signals() as stop:
         looks = (run_on if watch else run_once)(watched, stop, clock=lambda: time.time_ns() // 1000)
         found = False
         for look in looks:
@@ -87,9 +84,6 @@ def monitor(
             _show(last, slices, as_json)
         elif not found and not watch and not as_json:
             print("no window of traffic is over yet: the first full one is measured an hour after its end", flush=True)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _show(look: MonitoredWindow, slices: bool, as_json: bool) -> None:
