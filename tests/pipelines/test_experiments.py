@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -294,12 +295,14 @@ def test_a_watch_outlives_a_store_that_is_away(
 
 
 def test_a_watch_of_one_that_somebody_ends_is_over(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start_experiment(store, declared(on_win="stop", longest_hours=1e9), START)
-    monkeypatch.setattr("time.sleep", lambda seconds: stop_experiment(store, "e", START + 1, "by hand"))
-    watching = ["experiment", "look", "e", "--store", str(tmp_path / "store"), "--watch", "60"]
+    somebody = threading.Timer(0.5, stop_experiment, (store, "e", START + 1, "by hand"))
+    somebody.start()
+    watching = ["experiment", "look", "e", "--store", str(tmp_path / "store"), "--watch", "0.1"]
     assert belfry(watching) == 0
+    somebody.join()
     assert "no experiment runs" in capsys.readouterr().out
 
 
