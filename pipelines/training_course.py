@@ -61,10 +61,11 @@ def course(metrics: dict[str, Any], recipe: dict[str, Any], rows: Sequence[Mappi
     parts: list[Html] = [element("div", *drawn, class_="charts")]
     if "refit" in metrics:
         again = metrics["refit"]
-        text = (
-            f"Then trained again with the validation part, {again['epochs']} epochs, to loss {again['loss'][-1]:.4f}."
-        )
-        parts.append(element("p", text if again["loss"] else "Then built again with the validation part."))
+        text = "Then built again with the validation part."
+        if again["loss"]:  # none where the untrained towers were best
+            last = f"{again['loss'][-1]:.4f}"
+            text = f"Then trained again with the validation part, {again['epochs']} epochs, to loss {last}."
+        parts.append(element("p", text))
     return section("Course of the towers", *parts)
 
 

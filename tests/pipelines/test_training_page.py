@@ -96,3 +96,10 @@ def test_schedules_members_and_self_training_have_their_sections(about: dict[str
     for expected in ("text encoder, layers 3, 4", "5e-06 to 1e-05", "specialist of en", "Self-training", "added"):
         assert expected in page
     assert "trained again with the validation part" in page
+
+
+def test_a_refit_of_no_epochs_has_no_loss_to_tell(about: dict[str, Any]) -> None:
+    untrained = fitted([0.6], []) | {"epochs": 0}
+    assert "Then built again with the validation part." in training_page(
+        about | {"metrics": about["metrics"] | {"refit": untrained}}
+    )
