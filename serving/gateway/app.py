@@ -26,6 +26,7 @@ from serving.gateway.item_routes import ItemId, add_item_route, add_item_routes
 from serving.gateway.monitoring_routes import add_monitoring_routes
 from serving.gateway.preview_routes import add_preview_routes
 from serving.gateway.schemas import (
+    DIGITS,
     FUTURE_SECONDS,
     Event,
     Events,
@@ -152,7 +153,7 @@ def create_app(gateway: Gateway) -> Direct:
     )
     async def similar(
         item_id: ItemId,
-        k: Annotated[int, Query(ge=1, le=1_000)] = 10,
+        k: Annotated[int, Query(ge=1, le=1_000), DIGITS] = 10,
         language: Annotated[Word, Query(description="Only items of this language.")] = "",
         category: Annotated[Word, Query(description="Only items of this category.")] = "",
     ) -> Response:

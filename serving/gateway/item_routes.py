@@ -12,7 +12,7 @@ from serving.gateway.answers import json_answer
 from serving.gateway.errors import Refused
 from serving.gateway.gateway import Gateway
 from serving.gateway.pictures import picture_type
-from serving.gateway.schemas import Id, Word
+from serving.gateway.schemas import DIGITS, Id, Word
 
 ItemId = Annotated[Id, Path(description="The item's id, percent-encoded.")]
 
@@ -51,7 +51,7 @@ def add_item_routes(app: FastAPI, gateway: Gateway, errors: Any) -> None:
             list[Id], Query(max_length=100, description="These items; one not stored is left out.")
         ] = [],  # noqa: B006
         text: Annotated[Word, Query(description="In the id or title. Of the items that changed last.")] = "",
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        limit: Annotated[int, Query(ge=1, le=100), DIGITS] = 20,
     ) -> Response:
         """Items by id, or else by a text in them, or else those that changed last."""
         if item_id:

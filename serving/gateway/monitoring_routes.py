@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from serving.gateway.answers import json_answer
 from serving.gateway.gateway import Gateway
-from serving.gateway.schemas import Word
+from serving.gateway.schemas import DIGITS, Word
 from serving.monitoring.minutes import read_minutes
 from serving.monitoring.records import alerts, last_window, read_measures, read_state
 from serving.monitoring.window import SECOND
@@ -111,7 +111,7 @@ def add_monitoring_routes(app: FastAPI, gateway: Gateway, errors: Any) -> None:
     tags: Any = ["monitoring"]
 
     @app.get("/v1/live", response_model=Live, responses=refused, tags=tags)
-    async def live(minutes: Annotated[int, Query(ge=1, le=120)] = 30) -> Response:
+    async def live(minutes: Annotated[int, Query(ge=1, le=120), DIGITS] = 30) -> Response:
         """This gateway now, and the last minutes."""
         now, rating = gateway.now(), gateway.settings.positive_rating
         found, complete = await gateway.in_thread(
@@ -145,8 +145,10 @@ def add_monitoring_routes(app: FastAPI, gateway: Gateway, errors: Any) -> None:
         metric: Annotated[list[Word], Query(min_length=1, max_length=20, description="Such as ctr.")],
         variant: Annotated[Word, Query(description="Empty for all.")] = "",
         slice: Annotated[Word, Query(description="Such as language=en; empty for all.")] = "",
-        seconds: Annotated[int, Query(ge=0, le=2**31 - 1, description="The windows'; 0 for the last one's.")] = 0,
-        since: Annotated[int, Query(ge=0, le=_MOST_TIME, description="Microseconds since 1970.")] = 0,
+        seconds: Annotated[
+            int, Query(ge=0, le=2**31 - 1, description="The windows'; 0 for the last one's."), DIGITS
+        ] = 0,
+        since: Annotated[int, Query(ge=0, le=_MOST_TIME, description="Microseconds since 1970."), DIGITS] = 0,
     ) -> Response:
         """What monitors have stored of windows; see `belfry monitor`."""
         if not seconds:
@@ -166,7 +168,7 @@ def add_monitoring_routes(app: FastAPI, gateway: Gateway, errors: Any) -> None:
 
     @app.get("/v1/alerts", response_model=Alerts, responses=refused, tags=tags)
     async def show_alerts(
-        since: Annotated[int, Query(ge=0, le=_MOST_TIME, description="Microseconds since 1970.")] = 0,
+        since: Annotated[int, Query(ge=0, le=_MOST_TIME, description="Microseconds since 1970."), DIGITS] = 0,
     ) -> Response:
         """What rules have fired: at most the latest 50."""
         fired = await gateway.in_thread(alerts, gateway.store, since)

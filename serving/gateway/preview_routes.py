@@ -18,7 +18,7 @@ from serving.gateway.errors import ModelAway, Refused
 from serving.gateway.feeds import Ask, Feed
 from serving.gateway.gateway import Gateway
 from serving.gateway.item_routes import ItemId
-from serving.gateway.schemas import NUMBER, Id, ModelName, RecommendedItem
+from serving.gateway.schemas import DIGITS, NUMBER, Id, ModelName, RecommendedItem
 
 _SECONDS = 5.0  # longer than for a reader: nobody waits for a page to appear
 _AT_ONCE = 8  # feeds under way for one question, so that readers' requests find room in a batch
@@ -98,8 +98,8 @@ def add_preview_routes(app: FastAPI, gateway: Gateway, errors: Any) -> None:
     @app.get("/v1/items/{item_id:path}/readers", response_model=Readers, responses=refused, tags=["users"])
     async def readers(
         item_id: ItemId,
-        k: Annotated[int, Query(ge=1, le=100, description="items of each feed")] = 10,
-        users: Annotated[int, Query(ge=1, le=500, description="asked for, those active last")] = 100,
+        k: Annotated[int, Query(ge=1, le=100, description="items of each feed"), DIGITS] = 10,
+        users: Annotated[int, Query(ge=1, le=500, description="asked for, those active last"), DIGITS] = 100,
     ) -> Response:
         """Who would get an item: in whose feed it is now, among the users who were active last.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,12 @@ from serving.gateway.pictures import MOST_BYTES, picture
 def _only_number(value: Any) -> Any:
     if isinstance(value, bool | str):
         raise ValueError("it must be a number")
+    return value
+
+
+def _only_digits(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch("-?[0-9]+", value):
+        raise ValueError("it must be a whole number")
     return value
 
 
@@ -51,6 +58,8 @@ Picture = Annotated[
 ]
 # Neither `true` nor "5" is a number, though pydantic counts them as such. After the bounds, or the document loses them.
 NUMBER = BeforeValidator(_only_number)
+# In a query everything is text, of which pydantic would take white space and other scripts' digits too.
+DIGITS = BeforeValidator(_only_digits)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BASE = ConfigDict(extra="forbid", allow_inf_nan=False)
 

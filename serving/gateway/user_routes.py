@@ -13,7 +13,7 @@ from serving.events.users import UserState, read_state
 from serving.gateway.answers import json_answer
 from serving.gateway.gateway import Gateway
 from serving.gateway.item_routes import ItemFound, item_json
-from serving.gateway.schemas import Id, Word
+from serving.gateway.schemas import DIGITS, Id, Word
 
 _FOUND_AT_ONCE = 500
 
@@ -66,7 +66,7 @@ def add_user_routes(app: FastAPI, gateway: Gateway, errors: Any) -> None:
     @app.get("/v1/users", response_model=ActiveUsers, responses=read, tags=["users"])
     async def show(
         prefix: Annotated[Word, Query(description="Of the id.")] = "",
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        limit: Annotated[int, Query(ge=1, le=100), DIGITS] = 20,
     ) -> Response:
         """Who wanted something lately: among the latest 20,000 events, not of all times."""
         found = await gateway.in_thread(active_users, gateway.store, limit, prefix)

@@ -156,3 +156,11 @@ def test_bodies_together_are_bounded(run: Run, eventually: Any) -> None:
 def test_without_keys_a_page_whose_name_leads_here_reads_nothing(run: Run, host: str, status: int) -> None:
     answer = run().http.get("/v1/live", headers={"host": host})
     assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize(
+    ("since", "status"), [("8", 200), ("-0", 200), ("\x858", 422), (" 8", 422), ("٨", 422), ("8.0", 422)]
+)
+def test_a_number_in_a_query_is_written_in_digits_alone(run: Run, since: str, status: int) -> None:
+    answer = run().http.get("/v1/measures", params={"metric": "ctr", "since": since})
+    assert answer.status_code == status, answer.text
