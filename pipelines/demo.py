@@ -60,13 +60,14 @@ def demo(out: Path, *, seed: int) -> Iterator[dict[str, Any]]:
     metrics = evaluate(run, out=run.folder / EVALUATION, report=run.folder / EVALUATION_PAGE)
     say(str(metrics))
     step("exporting the SavedModel")
-    models, store = out / "models", out / "store"
+    models, store = out / "models", out / "demo-store"  # not `store`: that may be somebody's own
     version = export(run, models / _MODEL)
     Registry(models).add(_MODEL, int(version.name), "the demo's")
     Registry(models).promote(_MODEL, int(version.name), "the demo's")
     step("filling a store with articles and clicks, and serving from it: a gateway and a model server on loopback")
     # What was clicked in an earlier demo is not this one's.
-    shutil.rmtree(store, ignore_errors=True)
+    if store.exists():
+        shutil.rmtree(store)
     say(str(fill_store(data, store)))
     with _serving(store, models) as stack:
         feed = _feed(run, data, stack)
