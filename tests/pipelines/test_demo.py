@@ -18,6 +18,9 @@ import pytest
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     out = tmp_path_factory.mktemp("demo") / "out"
+    # Somebody's own, who says --out .
+    (out / "store").mkdir(parents=True)
+    (out / "store" / "mine").touch()
     command = [Path(sys.executable).with_name("belfry"), "demo", "--out", out, "--keep-serving", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
@@ -42,6 +45,11 @@ def test_the_feed_is_new_to_the_user_and_in_their_language(demo: tuple[Any, dict
     assert scores == sorted(scores, reverse=True)
     in_language = [item["language"] == result["language"] for item in result["feed"]]
     assert sum(in_language) >= 8
+
+
+def test_a_store_of_ones_own_is_left_alone(demo: tuple[Any, dict[str, Any]]) -> None:
+    store = Path(demo[1]["store"])
+    assert [path.name for path in (store.parent / "store").iterdir()] == ["mine"]
 
 
 def test_the_model_is_above_popularity_and_newest_first(demo: tuple[Any, dict[str, Any]]) -> None:
