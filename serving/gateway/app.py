@@ -190,9 +190,9 @@ def create_app(gateway: Gateway) -> Direct:
 
     @app.get("/readyz", response_model=Health, responses={503: {"model": Health}}, tags=["service"])
     async def ready() -> Response:
-        """Whether requests may be sent here: there are fallbacks even where the model is away."""
+        """Whether requests may be sent here: the model answers, or is away, and fallbacks do."""
         version, live = gateway.models.default.version, gateway.models.default.live
-        status = "stopping" if gateway.draining else "ready" if gateway.synced else "starting"
+        status = "stopping" if gateway.draining else "ready" if gateway.ready() else "starting"
         body = {
             "status": status,
             "model": {"name": settings.model, "version": version.number if version else None},

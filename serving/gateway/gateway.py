@@ -310,8 +310,8 @@ class Gateway:
         await self.sync()
 
     def ready(self) -> bool:
-        """Whether requests may come: even without a model there are fallbacks."""
-        return self.synced and not self.draining
+        """Whether requests may come. Without a model server fallbacks answer; one that is there warms up first."""
+        return self.synced and self.models.begun and not self.draining
 
     def gauge(self) -> None:
         """Bring up to date what is not counted as it happens."""

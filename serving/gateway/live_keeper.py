@@ -29,7 +29,10 @@ _PAUSE_SECONDS = 0.5
 
 
 class LiveKeeper:
-    """For one model, whose `version` and `live` it sets. All but `embedded` runs in one task, `run`."""
+    """For one model, whose `version` and `live` it sets. All but `embedded` runs in one task, `run`.
+
+    `in_vain` says that the server was asked and had no answer at least once.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class LiveKeeper:
         self._wake = asyncio.Event()
         self._looked = 0.0
         self._news = asyncio.Condition()
+        self.in_vain = False
 
     def changed(self, items: Sequence[ItemFacts]) -> None:
         """These items changed in the catalogue."""
@@ -82,11 +86,13 @@ class LiveKeeper:
                 await self._embed_waiting()
                 complaint = ""
             except (ClientError, StoreAway) as error:
+                self.in_vain = True
                 if str(error) != complaint:
                     complaint = str(error)
                     _log.warning("The model's version and live items wait: %s", complaint)
                 await asyncio.sleep(_PAUSE_SECONDS)
             except Exception:
+                self.in_vain = True
                 _log.exception("The model's version and live items wait.")
                 await asyncio.sleep(_PAUSE_SECONDS)
             with contextlib.suppress(TimeoutError):

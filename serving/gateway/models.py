@@ -42,6 +42,11 @@ class Models:
         asked = self._asked.get(label or "")
         return self.default if asked is None or asked.model.version is None else asked.model
 
+    @property
+    def begun(self) -> bool:
+        """Whether the default answers, or its server had no answer: before, it is about to."""
+        return self.default.version is not None or self.keeper.in_vain
+
     def start(self) -> None:
         """Look for versions."""
         self._task = asyncio.create_task(self.keeper.run())

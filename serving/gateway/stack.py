@@ -21,7 +21,6 @@ from serving.gateway.version_book import VersionBook
 
 # What `belfry registry` writes beside the models, and its label of what serves.
 CONFIG, CHAMPION = "models.config", "champion"
-_READY_SECONDS = 30.0
 
 
 class ServingStack:
@@ -135,7 +134,7 @@ class ServingStack:
                 book = None if self._version_book is None else self._version_book(self.settings.model)
                 gateway = GatewayServer(self.settings, self.model_server, self._clock, versions=book)
                 opening.enter_context(gateway)
-                self._wait_for_model(gateway, cancelled)
+                _wait_until_ready(gateway, cancelled)
                 self._gateway, self._opened = gateway, opening.pop_all()
         except (StoreError, Refused, OSError) as error:
             raise ValueError(str(error)) from None
@@ -152,15 +151,6 @@ class ServingStack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-    def _wait_for_model(self, gateway: GatewayServer, cancelled: Callable[[], bool]) -> None:
-        """The first feeds are then the model's own. A model server elsewhere may be away: fallbacks answer."""
-        until = time.monotonic() + _READY_SECONDS
-        models = gateway.gateway.models
-        while self.model_server is not None and models.default.version is None and time.monotonic() < until:
-            if cancelled():
-                return
-            time.sleep(0.02)
 
     def _start_model_server(self, folder: Path, cancelled: Callable[[], bool]) -> Any:
         from serving.model_server import ModelServer, OptionError, Options, ServingError
@@ -184,3 +174,9 @@ class ServingStack:
         except (OptionError, ServingError) as error:
             raise ValueError(str(error)) from None
         return server
+
+
+def _wait_until_ready(gateway: GatewayServer, cancelled: Callable[[], bool]) -> None:
+    """The first feeds are then the model's own, unless its server is elsewhere and away."""
+    while not gateway.gateway.ready() and not cancelled():
+        time.sleep(0.02)

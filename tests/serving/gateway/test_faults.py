@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import socket
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from serving.gateway.model import Version
+from serving.gateway.model import Model, Version
 
 Run = Callable[..., Any]
 
@@ -24,9 +25,27 @@ def mute() -> Iterator[str]:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_without_a_model_the_newest_is_shown(run: Run) -> None:
+def test_it_is_ready_once_the_model_is_warm(run: Run, monkeypatch: pytest.MonkeyPatch, eventually: Any) -> None:
+    warm, warmed = Model.warm, threading.Event()
+
+    async def slow(model: Model, version: Version) -> None:
+        await asyncio.to_thread(warmed.wait, 60)
+        await warm(model, version)
+
+    monkeypatch.setattr(Model, "warm", slow)
+    served = run(ready=False)
+    answer = served.http.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (503, "starting")
+    # Who asks all the same has an answer.
+    assert served.feed("u1", k=1)["fallback"] == "newest"
+    warmed.set()
+    eventually(lambda: served.http.get("/readyz").status_code == 200)
+    assert served.feed("u1", k=1)["fallback"] is None
+
+
+def test_without_a_model_the_newest_is_shown(run: Run, eventually: Callable[..., None]) -> None:
     served = run("http://127.0.0.1:1", ready=False)
-    assert served.http.get("/readyz").json()["status"] == "ready"
+    eventually(lambda: served.http.get("/readyz").json()["status"] == "ready")
     feed = served.feed("u1", k=3, context={"language": "de"})
     assert feed["fallback"] == "newest"
     assert feed["model"] == {"name": "feed", "version": None}
