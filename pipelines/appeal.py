@@ -29,11 +29,14 @@ def fit_appeal(
     choices = Choices.of(offsets, clicked, most=_MOST_REQUESTS)
     if not len(choices):
         return np.zeros(vectors.shape[1])
-    rows = vectors[item[choices.row]]
+    # The same few items are shown over and over.
+    shown, place = np.unique(item[choices.row], return_inverse=True)
+    rows = vectors[shown].astype(np.float64)
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        fit, slope = choices.loss(rows @ weights.astype(rows.dtype))
-        return fit + l2 * float(weights @ weights), rows.T @ slope + 2 * l2 * weights
+        fit, slope = choices.loss((rows @ weights)[place])
+        of_item = np.bincount(place, slope, minlength=len(shown))
+        return fit + l2 * float(weights @ weights), of_item @ rows + 2 * l2 * weights
 
     found = scipy.optimize.minimize(loss, np.zeros(rows.shape[1]), jac=True, method="L-BFGS-B")
     return np.asarray(found.x)

@@ -121,7 +121,7 @@ def _encode(texts: np.ndarray, places: np.ndarray, encoder: Any) -> Iterator[tup
     """Vectors of the texts at `places`, a batch at a time, in order of length, so that little work is padding."""
     from towers.runtime import tf
 
-    encode = tf.function(encoder.encode, input_signature=[tf.TensorSpec([None], tf.string)])
+    encode = tf.function(encoder.encode, autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])
     order = places[np.argsort([len(texts[place]) for place in places], kind="stable")]
     starts = range(0, len(order), _BATCH)
     for start in track(starts, "encoding texts", len(starts)):

@@ -58,6 +58,7 @@ class RankingInputs:
 
         return tf.function(
             features,
+            autograph=False,
             input_signature=[
                 tf.TensorSpec([None, table.embedding.shape[1]], tf.float32),
                 tf.TensorSpec([None, self.first.window.length], tf.int32),

@@ -151,23 +151,17 @@ class Recommender(tf.Module):
     def signatures(self) -> dict[str, Callable[..., Any]]:
         """Concrete functions by signature name, for `tf.saved_model.save`."""
         ids = tf.TensorSpec([None, None], tf.string)
-        users = tf.function(self.embed_users).get_concrete_function(**_REQUEST)
-        items = tf.function(self.embed_items).get_concrete_function(**_ITEM)
         asked = {**_REQUEST, "exclude_ids": tf.TensorSpec(ids.shape, ids.dtype, name="exclude_ids")}
-        recommend = tf.function(self.recommend).get_concrete_function(**asked)
-        live = tf.function(self.recommend_live).get_concrete_function(
-            **asked, **LiveItems.specs(self.embeddings.shape[1])
-        )
-        rank = tf.function(self.rank).get_concrete_function(
-            **_REQUEST, candidate_ids=tf.TensorSpec(ids.shape, ids.dtype, name="candidate_ids")
-        )
+        live = LiveItems.specs(self.embeddings.shape[1])
+        candidates = tf.TensorSpec(ids.shape, ids.dtype, name="candidate_ids")
+        recommend = _traced(self.recommend, **asked)
         return {
             "serving_default": recommend,
             "recommend": recommend,
-            "recommend_live": live,
-            "rank": rank,
-            "embed_items": items,
-            "embed_users": users,
+            "recommend_live": _traced(self.recommend_live, **asked, **live),
+            "rank": _traced(self.rank, **_REQUEST, candidate_ids=candidates),
+            "embed_items": _traced(self.embed_items, **_ITEM),
+            "embed_users": _traced(self.embed_users, **_REQUEST),
         }
 
     @property
@@ -330,6 +324,11 @@ def _first_distinct(places_BxW: tf.Tensor, count: int) -> tf.Tensor:
     order_BxW = tf.argsort(tf.cast(tf.equal(kept_BxW, 0), tf.int32), axis=1, stable=True)
     ordered_BxW = tf.gather(kept_BxW, order_BxW, batch_dims=1)
     return tf.pad(ordered_BxW, [[0, 0], [0, count]])[:, :count]
+
+
+def _traced(function: Callable[..., Any], **specs: tf.TensorSpec) -> Any:
+    # AutoGraph has nothing to do here, and would go through Keras for it.
+    return tf.function(function, autograph=False).get_concrete_function(**specs)
 
 
 def _table(values: Sequence[str]) -> tf.lookup.StaticHashTable:

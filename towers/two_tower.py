@@ -121,9 +121,11 @@ class TwoTower(keras.Model):
         self.in_batch_weight = in_batch_weight
         self.shown_weight = shown_weight
         self.catalogue_weight = catalogue_weight
-        # One graph for all callers; a new one per caller would be traced again and again.
-        self.embed_users = tf.function(lambda batch: self(batch, training=False), reduce_retracing=True)
-        self.embed_users_by = tf.function(self._users, reduce_retracing=True)
+        # One graph for all callers; a new one per caller would be traced again and again. AutoGraph has nothing to do.
+        self.embed_users = tf.function(
+            lambda batch: self(batch, training=False), autograph=False, reduce_retracing=True
+        )
+        self.embed_users_by = tf.function(self._users, autograph=False, reduce_retracing=True)
         self._in_batch = _task(hard_negatives, remove_accidental_hits=True)
         self._shown = _task(hard_negatives, remove_accidental_hits=False)
         self._catalogue = _task(hard_negatives, remove_accidental_hits=False)
