@@ -1,6 +1,6 @@
 """Answers questions with a SavedModel, in a process that has nothing but TensorFlow and TF.Text, as a server has.
 
-Run as a file, never imported: `python -I reload.py MODEL ASKED.npz ANSWERS.npz [scann]`, which names a package whose
+Run as a file: `python -I reload.py MODEL ASKED.npz ANSWERS.npz [scann]`, which names a package whose
 ops are allowed beside those. The questions are arrays named
 `signature/input`, or `signature@number/input` where a signature is asked several times, the answers arrays named
 likewise by output. It fails if the model needs Keras, Belfry, or an op that a stock TensorFlow Serving does not link.
@@ -9,13 +9,14 @@ likewise by output. It fails if the model needs Keras, Belfry, or an op that a s
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 # Registered everywhere, and of no use without the Python program that made the graph.
 _IN_PYTHON = ("EagerPyFunc", "PyFunc", "PyFuncStateless")
 
 
-def _ops(model_folder: str) -> dict[str, bool]:
-    """The ops of a SavedModel by name, and whether TensorFlow knows them now."""
+def foreign_ops(model_folder: str) -> list[str]:
+    """The ops of a SavedModel, by name, that TensorFlow does not know now, or knows in Python alone."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
     from tensorflow.python.framework import op_def_registry
 
@@ -24,7 +25,8 @@ def _ops(model_folder: str) -> dict[str, bool]:
     functions = {each.signature.name for graph in graphs for each in graph.library.function}
     nodes = [node for graph in graphs for node in graph.node]
     nodes += [node for graph in graphs for each in graph.library.function for node in each.node_def]
-    return {name: op_def_registry.get(name) is not None for name in {node.op for node in nodes} - functions}
+    ops = {node.op for node in nodes} - functions
+    return sorted(name for name in ops if op_def_registry.get(name) is None or name in _IN_PYTHON)
 
 
 def _load_ops(package: str, pattern: str) -> None:
@@ -37,6 +39,22 @@ def _load_ops(package: str, pattern: str) -> None:
         tf.load_op_library(str(library))
 
 
+def answers_of(model: Any, asked: Any) -> dict[str, Any]:
+    """Arrays by `signature/output`, of a loaded model and arrays by `signature/input`."""
+    import tensorflow as tf
+
+    questions: dict[str, dict[str, Any]] = {}
+    for name, value in asked.items():
+        question, key = name.split("/")
+        questions.setdefault(question, {})[key] = tf.constant(value)
+    answers = {}
+    for question, inputs in sorted(questions.items()):
+        for output, value in model.signatures[question.split("@")[0]](**inputs).items():
+            found = value.numpy()
+            answers[f"{question}/{output}"] = found.astype("S") if found.dtype == object else found
+    return answers
+
+
 def main(model_folder: str, asked_file: str, answers_file: str, *packages: str) -> None:
     # TensorFlow imports an installed Keras by itself. Hidden like this, every use of it fails.
     for hidden in ("keras", "tf_keras", "keras_hub", "towers", "pipelines", "serving"):
@@ -47,20 +65,10 @@ def main(model_folder: str, asked_file: str, answers_file: str, *packages: str) 
     _load_ops("tensorflow_text", "python/*/_*.so")
     for package in packages:
         _load_ops(package, "*_ops/cc/_*.so")
-    foreign = sorted(name for name, known in _ops(model_folder).items() if not known or name in _IN_PYTHON)
-    if foreign:
+    if foreign := foreign_ops(model_folder):
         raise SystemExit(f"ops that stock TensorFlow Serving cannot run: {', '.join(foreign)}")
-    model = tf.saved_model.load(model_folder)
-    answers = {}
     with np.load(asked_file, allow_pickle=False) as asked:
-        questions: dict[str, dict[str, tf.Tensor]] = {}
-        for name in asked.files:
-            question, key = name.split("/")
-            questions.setdefault(question, {})[key] = tf.constant(asked[name])
-        for question, inputs in sorted(questions.items()):
-            for output, value in model.signatures[question.split("@")[0]](**inputs).items():
-                found = value.numpy()
-                answers[f"{question}/{output}"] = found.astype("S") if found.dtype == object else found
+        answers = answers_of(tf.saved_model.load(model_folder), asked)
     np.savez(answers_file, **answers)
 
 

@@ -97,6 +97,7 @@ def test_nothing_of_the_held_out_items_is_left_before_the_test(data: Prepared) -
     assert np.array_equal(np.repeat(np.arange(len(log.user_ids)), np.diff(log.user_offsets)), log.user)
 
 
+@pytest.mark.usefixtures("loaded_here")
 def test_an_adapted_recipe_trains_exports_and_leaves_its_head_behind(
     dataset_folder: Path, small_recipe: dict[str, Any], model_folder: Path, tmp_path: Path
 ) -> None:

@@ -77,6 +77,7 @@ def recipe(tiny_preset: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.usefixtures("loaded_here")
 def test_specialists_know_what_one_model_for_all_does_not(
     opposed: Dataset, recipe: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -113,6 +114,7 @@ def linear(recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.usefixtures("loaded_here")
 def test_a_linear_model_beside_the_towers_is_kept_and_served(
     opposed: Dataset, linear: dict[str, Any], tmp_path: Path
 ) -> None:

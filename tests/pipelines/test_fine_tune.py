@@ -80,6 +80,7 @@ def test_the_encoder_moves_and_a_reopened_run_has_it(run: Run, dataset_folder: P
     np.testing.assert_allclose(tuned.items.text.numpy()[1:], again, atol=1e-5)
 
 
+@pytest.mark.usefixtures("loaded_here")
 def test_the_tuned_encoder_is_what_is_served(run: Run, tmp_path: Path) -> None:
     # The check inside compares `embed_items` from raw text with the Python model.
     assert export(run, tmp_path / "model").name == "1"

@@ -109,6 +109,7 @@ def test_the_tuned_encoder_is_what_is_served(run: Run, tmp_path: Path) -> None:
     assert export(run, tmp_path / "model").name == "1"
 
 
+@pytest.mark.usefixtures("loaded_here")
 def test_a_frozen_encoder_trains_its_projection_alone_and_is_served(
     visual: dict[str, Any], striped: Dataset, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def test_the_table_holds_what_the_graph_reads(fields: Any, dataset_folder: Path,
         },
     ],
 )
+@pytest.mark.usefixtures("loaded_here")
 def test_every_choice_trains_and_is_served(
     change: dict[str, Any], small_recipe: dict[str, Any], dataset_folder: Path, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_signatures_are_those_of_the_design_and_one_for_live_items(model_folder:
     }
 
 
+@pytest.mark.usefixtures("loaded_here")
 def test_the_next_export_is_the_next_version(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "model" / "7").mkdir(parents=True)
     (tmp_path / "model" / "not a version").mkdir()
@@ -71,6 +72,7 @@ def test_the_next_export_is_the_next_version(run_folder: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("encoder", get_args(EncoderName))
+@pytest.mark.usefixtures("loaded_here")
 def test_every_history_encoder_trains_and_answers_alike_when_exported(
     encoder: str, dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -103,6 +105,7 @@ def test_the_check_asks_what_makes_every_input_count(run_folder: Path) -> None:
     assert 0 in batch["time_seconds"]
 
 
+@pytest.mark.usefixtures("loaded_here")
 def test_an_export_that_answers_differently_publishes_nothing(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +133,7 @@ def test_two_stages_are_one_graph_with_the_same_signatures(ranked_run_folder: Pa
     assert sorted(model.signatures["recommend"].structured_outputs) == ["ids", "scores"]
 
 
+@pytest.mark.usefixtures("loaded_here")
 def test_a_second_stage_that_answers_differently_publishes_nothing(
     ranked_run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +150,7 @@ def test_a_second_stage_that_answers_differently_publishes_nothing(
     assert versions(tmp_path / "model") == []
 
 
+@pytest.mark.usefixtures("loaded_here")
 def test_infinite_weights_publish_nothing(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = pipelines.saved_model.recommender
 
@@ -170,6 +175,7 @@ def with_removed(dataset_folder: Path, copy: Path, removed: list[bool]) -> Datas
     return Dataset.open(copy)
 
 
+@pytest.mark.usefixtures("loaded_here")
 def test_removed_items_stay_in_histories_and_are_not_recommended(
     run_folder: Path, dataset_folder: Path, tmp_path: Path
 ) -> None:

@@ -250,6 +250,7 @@ def test_other_tokenisers_and_images_are_refused(run_folder: Path, multilingual_
         EdgeFacts.read(tmp_path)
 
 
+@pytest.mark.usefixtures("loaded_here")
 def test_title_and_body_are_two_texts(
     tiny_preset: str, dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -259,6 +260,7 @@ def test_title_and_body_are_two_texts(
     assert shapes(Bundle.open(tmp_path / "out" / "float32").content)["token_ids"] == (2, 12)
 
 
+@pytest.mark.usefixtures("loaded_here")
 def test_an_ensemble_is_one_longer_embedding(
     dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
