@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,22 @@ def public_data() -> Path:
     return folder
 
 
+def without_unread_articles(source: Path, copy: Path) -> Path:
+    """MIND's files, without the articles that no line names: to encode them takes long, and changes no score here."""
+    copy.mkdir()
+    behaviors = (source / "behaviors.tsv").read_text(encoding="utf-8")
+    named = set(re.findall(r"\bN\d+", behaviors))
+    with (source / "news.tsv").open(encoding="utf-8", newline="\n") as news:
+        kept = [line for line in news if line.partition("\t")[0] in named]
+    (copy / "news.tsv").write_text("".join(kept), encoding="utf-8", newline="\n")
+    (copy / "behaviors.tsv").write_text(behaviors, encoding="utf-8")
+    return copy
+
+
 def test_mind_a_trained_model_ranks_above_the_frozen_encoder_and_tfidf(public_data: Path, tmp_path: Path) -> None:
     for part in ("train", "dev"):
-        assert belfry(["data", "import", "mind", str(public_data / "mind-mini" / part), str(tmp_path / part)]) == 0
+        source = without_unread_articles(public_data / "mind-mini" / part, tmp_path / f"{part}-files")
+        assert belfry(["data", "import", "mind", str(source), str(tmp_path / part)]) == 0
     trained = ["train", str(shipped("news")), "--data", str(tmp_path / "train"), "--out", str(tmp_path / "run")]
     assert belfry(trained) == 0
     slates = evaluate(Run.open(tmp_path / "run"), Dataset.open(tmp_path / "dev"))["slates"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -78,6 +79,10 @@ def import_tensorflow() -> None:
     finally:
         for name in hidden:
             del sys.modules[name]
+    # What the import made stays: to look through it for cycles takes a tenth of a second each time that a version is
+    # unloaded, in which nobody is answered.
+    gc.collect()
+    gc.freeze()
 
 
 def _addresses(rest_url: str | None, grpc_target: str | None, names: list[str]) -> list[str]:

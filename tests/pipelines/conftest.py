@@ -129,6 +129,9 @@ def spark_master(require: Callable[[object, str], None], tmp_path_factory: pytes
     folder = tmp_path_factory.mktemp("spark")
     spark_class = Path(pyspark.__file__).parent / "bin" / "spark-class"
     repository = str(Path(__file__).resolve().parents[2])
+    # Compiled for seconds of work, not for hours; the drivers of tests have it from here too.
+    java = pytest.MonkeyPatch()
+    java.setenv("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
     environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "256m", "PYTHONPATH": repository}
     processes: list[subprocess.Popen[bytes]] = []
 
@@ -156,6 +159,7 @@ def spark_master(require: Callable[[object, str], None], tmp_path_factory: pytes
             start(name, "worker.Worker", *size, url, says="Successfully registered with master ")
         yield url
     finally:
+        java.undo()
         for process in processes:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
