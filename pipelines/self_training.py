@@ -28,10 +28,8 @@ from pipelines.judge import Slates, unseen
 from pipelines.model_ranker import ModelRanker
 from pipelines.prepare import Prepared
 from pipelines.progress import say
-from pipelines.rankers import Queries, Ranker
+from pipelines.rankers import Ranker
 from pipelines.recipe import Recipe, SelfTraining
-
-_QUERIES_AT_ONCE = 256
 
 
 class Towers(Protocol):
@@ -67,7 +65,7 @@ def self_train(recipe: Recipe, data: Prepared, fit_towers: Callable[[Positives, 
     lost = lost_share(data)
     rounds: list[dict[str, Any]] = []
     for number in range(1, settings.rounds + 1):
-        labels = pseudo_labels(settings, data, Teacher(kept.model, data.window))
+        labels = pseudo_labels(settings, data, ModelRanker(kept.model, data.window))
         told: dict[str, Any] = {"unlabelled_requests": labels.requests, "pseudo_labels": len(labels.positives)}
         rounds.append(told)
         if not len(labels.positives):
@@ -96,20 +94,6 @@ def self_train(recipe: Recipe, data: Prepared, fit_towers: Callable[[Positives, 
         "requests_with_a_lost_click": lost,
         "rounds": rounds,
     }
-
-
-class Teacher(ModelRanker):
-    """Two towers whose scores depend on the weights alone, to the last bit.
-
-    A graph's last bits depend on what shapes it has seen, so that the labels of a resumed run would be others.
-    """
-
-    def embed(self, queries: Queries) -> np.ndarray:
-        vectors = np.zeros((len(queries), self.items.shape[1]), np.float32)
-        for rows, block in queries.blocks(_QUERIES_AT_ONCE):
-            batch = self.window.batch(block.user, block.history_end, block.at, block.device)
-            vectors[rows] = self.model.embed_users_by.python_function(batch, self._padded).numpy()
-        return vectors
 
 
 def _best(towers: Towers) -> float:

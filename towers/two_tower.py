@@ -14,8 +14,15 @@ from towers.runtime import keras, tf, tfrs
 # By name of a vector: rows of the item table (U,), and their vectors (U, T) of this step.
 Fresh: TypeAlias = dict[str, tuple[tf.Tensor, tf.Tensor]]
 
+# Of a batch, what says who the users are.
+_USERS = {
+    "history": tf.TensorSpec([None, None], tf.int32),
+    **dict.fromkeys(("age_seconds", "dwell_seconds", "scroll_depth"), tf.TensorSpec([None, None], tf.float32)),
+    **dict.fromkeys(("language", "device"), tf.TensorSpec([None], tf.int32)),
+    "time_seconds": tf.TensorSpec([None], tf.int64),
+}
 # What the behaviour tower is given as the batch has it.
-_BEHAVIOUR = ("age_seconds", "dwell_seconds", "scroll_depth", "language", "device", "time_seconds")
+_BEHAVIOUR = [name for name in _USERS if name != "history"]
 
 
 class TwoTower(keras.Model):
@@ -121,11 +128,12 @@ class TwoTower(keras.Model):
         self.in_batch_weight = in_batch_weight
         self.shown_weight = shown_weight
         self.catalogue_weight = catalogue_weight
-        # One graph for all callers; a new one per caller would be traced again and again. AutoGraph has nothing to do.
+        # One graph each for all callers and sizes, without AutoGraph, which would go through Keras and find nothing.
+        items_NxD = tf.TensorSpec([None, content.width], tf.float32)
         self.embed_users = tf.function(
-            lambda batch: self(batch, training=False), autograph=False, reduce_retracing=True
+            lambda batch: self(batch, training=False), input_signature=[_USERS], autograph=False
         )
-        self.embed_users_by = tf.function(self._users, autograph=False, reduce_retracing=True)
+        self.embed_users_by = tf.function(self._users, input_signature=[_USERS, items_NxD], autograph=False)
         self._in_batch = _task(hard_negatives, remove_accidental_hits=True)
         self._shown = _task(hard_negatives, remove_accidental_hits=False)
         self._catalogue = _task(hard_negatives, remove_accidental_hits=False)
