@@ -25,6 +25,7 @@ from pipelines.errors import BadInput
 from pipelines.fit import training_examples
 from pipelines.prepare import prepare
 from pipelines.recipe import Recipe
+from pipelines.training import train
 from pipelines.unfinished import partial_of
 
 _BELFRY = "import sys; from pipelines.cli import main; sys.exit(main())"
@@ -43,10 +44,8 @@ def recipe_file(folder: Path, recipe: dict[str, Any], **training: Any) -> Path:
 
 def start(index: int, ports: list[int], *command: str | Path) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    environment.pop("TF_CONFIG", None)
-    if ports:
-        cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-        environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
     arguments = [sys.executable, "-c", _BELFRY, *map(str, command)]
     return subprocess.Popen(arguments, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -85,7 +84,7 @@ def test_two_workers_train_the_model_of_one(
 ) -> None:
     recipe = recipe_file(tmp_path, small_recipe, catalogue_weight=0.5)
     command = ("train", recipe, "--data", dataset_folder, "--out")
-    finish(start(0, [], *command, tmp_path / "one"))
+    train(Recipe.load(recipe), Dataset.open(dataset_folder), tmp_path / "one")
     ports = free_ports(2)
     finish(*(start(index, ports, *command, tmp_path / "two") for index in range(2)))
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4)
