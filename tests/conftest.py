@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import towers.runtime  # noqa: F401  (first, since a test that imports TensorFlow on its own would settle which Keras it has)
+from tests.quick_exports import quick_exports
 
 TOPICS = {
     "weather": ["storm", "harbour", "closes", "ferry", "wind", "rain", "flood", "coast"],
@@ -52,6 +53,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         del os.environ["BELFRY_CACHE"]
     else:
         os.environ["BELFRY_CACHE"] = before
+
+
+@pytest.fixture
+def loaded_here() -> Iterator[None]:
+    """See `quick_exports`."""
+    with quick_exports():
+        yield
 
 
 @pytest.fixture(scope="session")

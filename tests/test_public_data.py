@@ -58,7 +58,7 @@ def test_ml100k_a_trained_model_ranks_above_popularity_and_itemknn(public_data: 
     source = str(public_data / "ml100k")
     assert belfry(["data", "import", "movielens", source, str(tmp_path / "data")]) == 0
     # The shipped recipe on the newest part of every user's ratings: the whole takes minutes (python -m benchmarks).
-    quick = shipped("ids").read_text().replace("epochs: 8", "epochs: 4\n  max_examples_per_user: 40")
+    quick = shipped("ids").read_text().replace("epochs: 8", "epochs: 3\n  max_examples_per_user: 30")
     (tmp_path / "quick.yaml").write_text(quick)
     trained = ["train", str(tmp_path / "quick.yaml"), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run")]
     assert belfry(trained) == 0

@@ -254,6 +254,7 @@ def free_ports(count: int) -> list[str]:
     return ports
 
 
+@pytest.mark.usefixtures("loaded_here")  # the page serves it next
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_the_page_runs(page: str, follow: Callable[[str], Reader]) -> None:
     reader = follow(page)

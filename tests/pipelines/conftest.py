@@ -99,26 +99,6 @@ def made(make_dataset: MakeDataset) -> Made:
     return Made(dataset, catalogue, load_behaviour(dataset, catalogue.ids))
 
 
-@pytest.fixture
-def loaded_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An export is compared with what it wrote all the same, but loads it in this process, and asks no server.
-
-    For what another model changes in the graph: a fresh process and servers take seconds to start, and are asked by the
-    exports of tests/conftest.py.
-    """
-    from pipelines import export_check, export_gate, reload
-    from towers.runtime import tf
-
-    def ask(saved: Path, asked: dict[str, np.ndarray], needs: Sequence[str] = ()) -> dict[str, Any]:
-        assert not needs
-        assert not reload.foreign_ops(str(saved))
-        return reload.answers_of(tf.saved_model.load(str(saved)), asked)
-
-    monkeypatch.setattr(export_check, "ask_in_fresh_process", ask)
-    # As where the model server is not installed.
-    monkeypatch.setattr(export_gate, "_SERVED_BY", ("no_such_package",))
-
-
 @pytest.fixture(scope="session")
 def spark_master(require: Callable[[object, str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a standalone Spark master on loopback with two worker processes of one core each."""

@@ -19,6 +19,7 @@ from serving.events import Store
 from serving.events.tables import SLATES
 from serving.experiments.records import read_experiment
 from serving.monitoring import Rule, Rules
+from tests.quick_exports import quick_exports
 
 DAYS = 2
 
@@ -36,7 +37,8 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
     )
     rules = Rules(rules=(Rule(name="age", metric="model_age_hours", above=12, cool_down_hours=1, action="retrain"),))
     plan = Plan(days=DAYS, warm_up=5, size="tiny", spoilt_on=1, explore=0.5)
-    return out, simulate(out, quick, plan, rules)
+    with quick_exports():
+        return out, simulate(out, quick, plan, rules)
 
 
 def test_every_visit_was_answered_and_logged(played: tuple[Path, dict[str, Any]]) -> None:
