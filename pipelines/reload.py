@@ -1,9 +1,8 @@
 """Answers questions with a SavedModel, in a process that has nothing but TensorFlow and TF.Text, as a server has.
 
-Run as a file: `python -I reload.py MODEL ASKED.npz ANSWERS.npz [scann]`, which names a package whose
-ops are allowed beside those. The questions are arrays named
-`signature/input`, or `signature@number/input` where a signature is asked several times, the answers arrays named
-likewise by output. It fails if the model needs Keras, Belfry, or an op that a stock TensorFlow Serving does not link.
+Run as a file: `python -I reload.py MODEL ASKED.npz ANSWERS.npz [scann]`, which names a package whose ops are allowed
+beside those. The questions are arrays named `signature/input`, or `signature@number/input` where a signature is asked
+several times, the answers arrays named likewise by output. It fails if the model needs Keras, Belfry, or an op that a stock TensorFlow Serving does not link.
 """
 
 import importlib.util
