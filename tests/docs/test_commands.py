@@ -33,6 +33,7 @@ from pipelines.cli.app import run as belfry
 from pipelines.recipe import Recipe
 from recipes import names, shipped
 from tests.docs.pages import PAGES, ROOT, Command, blocks, commands, files
+from tests.quick_exports import quick_exports
 
 # What a page begins with: names that it uses, and the fixture that each is a copy of.
 _TABLES = {"clicks.csv": "clicks", "articles.csv": "articles"}
@@ -145,7 +146,8 @@ class Reader:
         if name in SERVERS or "--watch" in arguments:
             self._start(arguments, command)
             return
-        code = belfry(arguments)
+        with quick_exports():  # the page serves it next
+            code = belfry(arguments)
         assert code == 0, f"{command}: exit code {code}"
 
     def _start(self, arguments: list[str], command: Command) -> None:
@@ -254,7 +256,6 @@ def free_ports(count: int) -> list[str]:
     return ports
 
 
-@pytest.mark.usefixtures("loaded_here")  # the page serves it next
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_the_page_runs(page: str, follow: Callable[[str], Reader]) -> None:
     reader = follow(page)
