@@ -2,7 +2,8 @@
 
 Run as a file: `python -I reload.py MODEL ASKED.npz ANSWERS.npz [scann]`, which names a package whose ops are allowed
 beside those. The questions are arrays named `signature/input`, or `signature@number/input` where a signature is asked
-several times, the answers arrays named likewise by output. It fails if the model needs Keras, Belfry, or an op that a stock TensorFlow Serving does not link.
+several times, the answers arrays named likewise by output. It fails if the model needs Keras, Belfry, or an op that a
+stock TensorFlow Serving does not link.
 """
 
 import importlib.util
