@@ -116,7 +116,7 @@ class ServingStack:
         return None if self.model_server is None else self.model_server.grpc_target
 
     def start(self, cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Load the model, then answer. Returns when the gateway has read its catalogue.
+        """Load the model, then answer. Returns when feeds are the model's own, or a server elsewhere had no answer.
 
         Args:
             cancelled: Asked while a model is waited for; True gives up, and nothing is started.

@@ -33,7 +33,6 @@ from pipelines.cli.app import run as belfry
 from pipelines.recipe import Recipe
 from recipes import names, shipped
 from tests.docs.pages import PAGES, ROOT, Command, blocks, commands, files
-from tests.quick_exports import quick_exports
 
 # What a page begins with: names that it uses, and the fixture that each is a copy of.
 _TABLES = {"clicks.csv": "clicks", "articles.csv": "articles"}
@@ -146,8 +145,7 @@ class Reader:
         if name in SERVERS or "--watch" in arguments:
             self._start(arguments, command)
             return
-        with quick_exports():  # the page serves it next
-            code = belfry(arguments)
+        code = belfry(arguments)
         assert code == 0, f"{command}: exit code {code}"
 
     def _start(self, arguments: list[str], command: Command) -> None:
