@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -62,9 +61,7 @@ def run_gateway(
         if models is not None:
             from serving.model_server.process import import_tensorflow
 
-            # Before `import_tensorflow`, whose own default is a model server's: see `ServingStack`.
-            os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-            import_tensorflow()
+            import_tensorflow(onednn=True)  # as `ServingStack` would
         with contextlib.ExitStack() as opened:
             opened.callback(stack.stop)
             stack.start(cancelled=stop.is_set)

@@ -13,6 +13,7 @@ from types import FrameType
 from serving.model_server.errors import ServingError
 from serving.model_server.flags import read_flags
 from serving.model_server.memory import few_arenas
+from serving.model_server.onednn import load_with_onednn
 from serving.model_server.options import OptionError
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,9 @@ def serve(argv: list[str]) -> int:
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        import_tensorflow()
+        # Without oneDNN an unloaded version's memory goes back to the system, and recommenders run as fast. Set
+        # TF_ENABLE_ONEDNN_OPTS=1 for models that gain from it, such as convolutions.
+        import_tensorflow(onednn=False)
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -64,18 +67,16 @@ def serve(argv: list[str]) -> int:
             signal.signal(number, handler)
 
 
-def import_tensorflow() -> None:
+def import_tensorflow(*, onednn: bool) -> None:
+    """Load it for a process that only serves: see `load_with_onednn`. Call it before there are many threads."""
     few_arenas()
     # Read by TensorFlow's C++ side when it loads; what goes wrong with a model is logged by this server.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # oneDNN's allocator keeps what an unloaded version used; without it, it goes back to the system. Recommenders
-    # run as fast without it. Set the variable to 1 for models that gain from it, such as convolutions.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     # TensorFlow imports an installed Keras by itself: a second and 140 MB that serving has no use for.
     hidden = [name for name in ("keras", "tf_keras") if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
-        import tensorflow  # noqa: F401
+        load_with_onednn(onednn)
     finally:
         for name in hidden:
             del sys.modules[name]

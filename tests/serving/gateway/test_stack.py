@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,12 @@ def test_the_first_feed_is_the_model_s_own(models: Path, where: Path | str) -> N
         url = stack.url
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)
+
+
+def test_processes_started_later_inherit_nothing_of_it(models: Path, tmp_path: Path) -> None:
+    before = dict(os.environ)
+    with ServingStack(tmp_path / "store", models, log_requests=False):
+        assert dict(os.environ) == before
 
 
 def test_several_run_side_by_side(models: Path, tmp_path: Path) -> None:
