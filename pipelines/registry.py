@@ -156,7 +156,7 @@ class Registry:
         Raises:
             BadInput: There is no such version, or it is known already.
         """
-        if not (self.folder / name / str(version) / "saved_model.pb").is_file():
+        if not self._is_there(name, version):
             raise BadInput(f"{self.folder / name / str(version)} is not an exported version.")
         with self._changing() as content:
             model = content.models.setdefault(name, Model())
@@ -168,22 +168,24 @@ class Registry:
         """A candidate becomes the canary, of which there is one.
 
         Raises:
-            BadInput: It is no candidate, or another version is the canary.
+            BadInput: It is no candidate, it is no longer there, or another version is the canary.
         """
         with self._changing() as content:
             model = self._known(content, name, version, "candidate")
             if (other := model.holder("canary")) is not None:
                 raise BadInput(f"version {other} of {name} is the canary: promote or retire it first.")
+            self._check_there(name, version)
             self._set(model, version, "canary", why)
 
     def promote(self, name: str, version: int, why: str = "") -> None:
         """A candidate or the canary becomes the champion; the one before is retired, and stays loaded.
 
         Raises:
-            BadInput: It is neither.
+            BadInput: It is neither, or no longer there.
         """
         with self._changing() as content:
             model = self._known(content, name, version, "candidate", "canary")
+            self._check_there(name, version)
             if (champion := model.holder("champion")) is not None:
                 self._set(model, champion, "retired", f"version {version} is promoted")
             self._set(model, version, "champion", why)
@@ -197,17 +199,22 @@ class Registry:
         with self._changing() as content:
             self._set(self._known(content, name, version, "candidate", "canary"), version, "retired", why)
 
-    def roll_back(self, name: str, why: str = "") -> int:
-        """The champion before is the champion again; returns its version.
+    def roll_back(self, name: str, why: str = "", to: int | None = None) -> int:
+        """The champion before, or another version `to` that was champion once, is it again; returns the version.
 
         Raises:
-            BadInput: There was none before.
+            BadInput: There was none before, or the version never was champion, is it now or is no longer there.
         """
         with self._changing() as content:
             model = content.models.get(name, Model())
-            champion, before = model.holder("champion"), model.before
+            champion, before = model.holder("champion"), model.before if to is None else to
             if champion is None or before is None:
                 raise BadInput(f"{name} had no champion before this one.")
+            once = sorted({change.version for change in model.history if change.state == "champion"} - {champion})
+            if before not in once:
+                told = ", ".join(map(str, once)) or "none"
+                raise BadInput(f"version {before} of {name} is no champion of the past; such are: {told}.")
+            self._check_there(name, before)
             self._set(model, champion, "retired", why)
             self._set(model, before, "champion", f"rolled back from version {champion}: {why}")
             return before
@@ -228,8 +235,7 @@ class Registry:
             model = content.models.get(name, Model())
             if version not in model.states:
                 raise BadInput(f"version {version} of {name} is not known to the registry.")
-            if not (self.folder / name / str(version) / "saved_model.pb").is_file():
-                raise BadInput(f"{self.folder / name / str(version)} is no longer there.")
+            self._check_there(name, version)
             if model.pins.get(label) == version:
                 raise BadInput(f"version {version} of {name} has the label {label} already.")
             model.pin_history.append(Pin(label=label, version=version, at=time.time(), why=why))
@@ -255,6 +261,14 @@ class Registry:
             told = "not known to the registry" if state is None else f"{state}, not {' or '.join(states)}"
             raise BadInput(f"version {version} of {name} is {told}.")
         return model
+
+    def _is_there(self, name: str, version: int) -> bool:
+        return (self.folder / name / str(version) / "saved_model.pb").is_file()
+
+    def _check_there(self, name: str, version: int) -> None:
+        # A label on what cannot be loaded would leave its requests without an answer.
+        if not self._is_there(name, version):
+            raise BadInput(f"{self.folder / name / str(version)} is no longer there: bring it back, or take another.")
 
     def _set(self, model: Model, version: int, state: State, why: str) -> None:
         model.history.append(Change(version=version, state=state, at=time.time(), why=why))

@@ -126,11 +126,19 @@ def serve_at(
     show({"config": str(models / CONFIG), "served_at": path}, [f"{models / CONFIG} names {path}"], as_json=as_json)
 
 
-def rollback(models: Models, name: Name, why: Why = "", as_json: Json = False) -> None:
+def rollback(
+    models: Models,
+    name: Name,
+    to: Annotated[
+        int | None, typer.Option(min=0, help="Another version that was champion once; the one before by default.")
+    ] = None,
+    why: Why = "",
+    as_json: Json = False,
+) -> None:
     """Make the champion before the champion again; servers that poll the config follow within their poll."""
     from pipelines.registry import Registry
 
-    version = Registry(models).roll_back(name, why)
+    version = Registry(models).roll_back(name, why, to)
     show({"model": name, "champion": version}, [f"version {version} of {name} is the champion again"], as_json=as_json)
 
 

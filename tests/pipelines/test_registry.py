@@ -72,6 +72,39 @@ def test_a_rollback_leads_to_the_champion_before_and_back_again(models: Path) ->
     assert registry.model("news").states == {1: "retired", 2: "retired", 3: "champion"}
 
 
+def test_after_two_bad_champions_a_rollback_leads_further_back(models: Path) -> None:
+    registry = Registry(models)
+    for version in (1, 2, 3):
+        champion(registry, version)
+    registry.add("news", 4, "another")
+    assert registry.roll_back("news", "complaints") == 2
+    for wrong, words in ((2, "version 2 .* such are: 1, 3"), (4, "no champion of the past"), (9, "no champion of")):
+        with pytest.raises(BadInput, match=words):
+            registry.roll_back("news", "", to=wrong)
+    assert registry.roll_back("news", "more complaints", to=1) == 1
+    assert served(models) == {"champion": 1, "before": 2}
+    assert registry.model("news").states == {1: "champion", 2: "retired", 3: "retired", 4: "candidate"}
+
+
+def test_what_is_no_longer_there_never_gets_a_label(models: Path) -> None:
+    registry = Registry(models)
+    for version in (1, 2):
+        champion(registry, version)
+    registry.add("news", 3, "new")
+    before = (models / REGISTRY).read_bytes()
+    for gone in (1, 3):
+        (models / "news" / str(gone) / "saved_model.pb").unlink()
+    for wrong in (
+        lambda: registry.roll_back("news"),
+        lambda: registry.promote("news", 3),
+        lambda: registry.try_out("news", 3),
+        lambda: registry.pin("news", "frozen", 1),
+    ):
+        with pytest.raises(BadInput, match="no longer there"):
+            wrong()
+    assert (models / REGISTRY).read_bytes() == before
+
+
 def test_what_cannot_be_is_refused_and_changes_nothing(models: Path) -> None:
     registry = Registry(models)
     registry.add("news", 1, "first")
