@@ -102,7 +102,8 @@ def encode(texts: np.ndarray, encoder: Any, version: str) -> np.ndarray:
         encoder: A `towers.text.TextEncoder`, or a function that loads one if it is needed.
         version: Names the encoder's weights and settings, so that vectors of two are never mixed.
     """
-    distinct, place = np.unique(texts.astype(str), return_inverse=True)
+    # As objects: an array of str would make room for every text at the length of the longest.
+    distinct, place = np.unique(texts.astype(object), return_inverse=True)
     keys = [key_of(value.encode("utf-8", "surrogatepass")) for value in distinct]
 
     def make(missing: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -47,7 +47,6 @@ class Slates:
         request = np.repeat(np.arange(len(requests)), np.diff(requests.offsets))
         flat = chosen[request] & ((requests.item > 0) | (not known_only))
         sizes = np.bincount(request[flat], minlength=len(requests))
-        ids = requests.item_ids[flat].astype(str)
         return cls(
             request_queries(behaviour, chosen),
             np.r_[0, np.cumsum(sizes[chosen])],
@@ -56,7 +55,7 @@ class Slates:
             requests.read[flat],
             requests.liked[flat],
             (np.arange(len(request)) - requests.offsets[request] + 1)[flat],
-            np.unique(ids, return_inverse=True)[1] if len(ids) else np.zeros(0, np.int64),
+            _places(requests.item[flat], requests.item_ids[flat]),
         )
 
     def request(self) -> np.ndarray:
@@ -135,6 +134,17 @@ class CatalogueTargets:
 
     def metrics(self, ranker: Ranker) -> dict[str, np.ndarray]:
         return rank_metrics(self.ranks(ranker))
+
+
+def _places(item: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """(S,) the place of each id among the distinct ids in their order; `item` (S,) is the row of a known one, or 0."""
+    # Rows are compared where there are some, and ids as objects: an array of str would make room for every id at the
+    # length of the longest.
+    _, first, place = np.unique(item, return_index=True, return_inverse=True)
+    unknown = item == 0
+    others, other = np.unique(ids[unknown], return_inverse=True)
+    place[unknown] = len(first) + other
+    return np.unique(np.concatenate([ids[first], others]), return_inverse=True)[1][place]
 
 
 def unseen(behaviour: Behaviour, queries: Queries, items: int) -> np.ndarray:

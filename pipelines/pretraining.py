@@ -73,7 +73,7 @@ def pretrain(
     if not 0 < learning_rate < math.inf:
         raise BadInput(f"the learning rate must be above 0, not {learning_rate}.")
     texts = Catalogue.load(dataset).text
-    distinct = np.unique(texts[texts != ""].astype(str))
+    distinct = np.unique(texts[texts != ""])  # objects: an array of str gives every text the room of the longest
     held = round(validation * len(distinct))
     if not 0 < held < len(distinct):
         raise BadInput(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +40,26 @@ def test_another_length_is_another_encoding(text: Text) -> None:
     texts = np.array(["storm wind rain flood coast minister vote budget"], dtype=object)
     short = text_vectors(texts, text.model_copy(update={"max_tokens": 4}))
     assert not np.allclose(short, text_vectors(texts, text))
+
+
+def test_one_long_text_does_not_make_room_for_every_text_at_its_length(tmp_path: Path, monkeypatch: Any) -> None:
+    class Lengths:
+        width = 1
+
+        def encode(self, texts: Any) -> Any:
+            from towers.runtime import tf
+
+            return tf.cast(tf.strings.length(texts), tf.float32)[:, None]
+
+    monkeypatch.setenv("BELFRY_CACHE", str(tmp_path))
+    texts = np.array(["x" * 60_000, *(f"text {number % 1000}" for number in range(2000))], dtype=object)
+    encode.encode(texts, Lengths(), "lengths")
+    tracemalloc.start()
+    found = encode.encode(texts, Lengths(), "lengths")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found[:, 0], [len(text) for text in texts])
+    assert peak < 20e6  # at 60,000 characters each they would be 480 MB
 
 
 def test_a_catalogue_is_read_as_the_served_graph_reads_it(text: Text, dataset_folder: Path) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines import judge
 from pipelines.data.catalogue import Catalogue
 from pipelines.data.dataset import Dataset
-from pipelines.data.histories import Behaviour, load_behaviour
+from pipelines.data.histories import Behaviour, Requests, load_behaviour
 from pipelines.judge import CatalogueTargets, Slates, unseen
 from pipelines.metrics import slate_metrics
 from pipelines.rankers import DotProduct, FixedOrder, Queries
@@ -163,3 +167,48 @@ def test_what_is_not_unseen_is_exactly_the_history(made: Any) -> None:
     found = unseen(made.behaviour, queries, len(made.catalogue))
     for row, user, end in zip(found, queries.user, queries.history_end, strict=True):
         assert set(np.flatnonzero(~row)) == history(made.behaviour, user, end)
+
+
+@given(st.integers(0, 10_000), st.booleans())
+def test_ties_are_broken_by_the_order_of_all_ids_shown(seed: int, known_only: bool) -> None:
+    rng = np.random.default_rng(seed)
+    names = {f"{rng.choice(['i', 'ä', '', '𝄞'])}{number}" for number in rng.integers(0, 30, 9)}
+    known = np.array(sorted(names), object)
+    ids = np.array([*known, *(f"{rng.choice(['i', 'z', ''])}{number}-" for number in rng.integers(0, 30, 5))], object)
+    shown = rng.integers(0, len(ids), rng.integers(0, 25))
+    sizes = np.diff(np.r_[0, np.sort(rng.integers(0, len(shown) + 1, 3)), len(shown)])
+    nobody, flags = np.zeros(len(sizes), np.int64), np.zeros(len(shown), bool)
+    requests = Requests(
+        ids=np.array([str(place) for place in range(len(sizes))], object),
+        user=nobody,
+        at=nobody,
+        device=np.full(len(sizes), "", object),
+        history_end=nobody,
+        offsets=np.r_[0, np.cumsum(sizes)],
+        item=np.where(shown < len(known), shown + 1, 0),
+        item_ids=ids[shown],
+        **dict.fromkeys(("clicked", "read", "liked"), flags),
+    )
+    made: Any = SimpleNamespace(requests=requests)
+    chosen = rng.random(len(sizes)) < 0.8
+    found = Slates.of(made, chosen, known_only=known_only)
+    flat = np.repeat(chosen, sizes) & ((requests.item > 0) | (not known_only))
+    expected = np.unique(requests.item_ids[flat].astype(str), return_inverse=True)[1]
+    np.testing.assert_array_equal(found.tie_break, expected)
+
+
+def test_one_long_id_does_not_make_room_for_every_id_at_its_length(make_dataset: Make) -> None:
+    items = [{"item_id": f"i{number}"} for number in range(2000)]
+    shown = [*(item["item_id"] for item in items), "x" * 60_000]
+    events = [
+        {"user_id": "u", "item_id": item, "kind": "impression", "at": 1, "request_id": "r", "position": place}
+        for place, item in enumerate(shown, start=1)
+    ]
+    dataset = make_dataset(events, items)
+    behaviour = load_behaviour(dataset, Catalogue.load(dataset).ids)
+    tracemalloc.start()
+    slates = Slates.of(behaviour, np.ones(1, bool))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(set(slates.tie_break)) == len(shown)
+    assert peak < 20e6  # at 60,000 characters each they would be 480 MB

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,25 @@ def vectors(preset: str | Path, texts: list[str]) -> np.ndarray:
     from towers.runtime import tf
 
     return load_encoder(Text(preset=str(preset), max_tokens=12)).encode(tf.constant(texts)).numpy()
+
+
+def test_one_long_text_does_not_make_room_for_every_text_at_its_length(
+    make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [{"item_id": f"i{number}", "title": f"text {number}"} for number in range(2000)]
+    items[0]["body"] = "long " * 12_000
+    dataset = make_dataset([{"user_id": "u", "item_id": "i1", "kind": "click", "at": 1}], items)
+
+    def stop(text: Text) -> None:
+        raise BadInput("far enough")
+
+    monkeypatch.setattr("pipelines.pretraining.load_encoder", stop)
+    tracemalloc.start()
+    with pytest.raises(BadInput, match="far enough"):
+        pretrain(dataset, tmp_path / "preset")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6  # at 60,000 characters each they would be 480 MB
 
 
 def test_words_of_a_topic_become_easier_to_guess(pretrained: Path) -> None:
