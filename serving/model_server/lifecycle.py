@@ -41,7 +41,7 @@ class ServedModel(Generic[ModelT]):
         unload_slots: AbstractContextManager[object] | None = None,
     ) -> None:
         self.name = name
-        self._asked = (base_path, policy)
+        self._asked = (base_path, policy, True)
         self._load = load
         self._poll_wait_seconds = poll_wait_seconds
         self._max_retries = max_load_retries
@@ -82,10 +82,14 @@ class ServedModel(Generic[ModelT]):
         self.change(*self._asked)
         self._thread.start()
 
-    def change(self, base_path: Path, policy: VersionPolicy) -> None:
-        """Ask for other versions from now on. A version that serves is not loaded again from another base path."""
+    def change(self, base_path: Path, policy: VersionPolicy, retires: bool = True) -> None:
+        """Ask for other versions from now on. A version that serves is not loaded again from another base path.
+
+        Args:
+            retires: Whether versions that are not asked for go; else all that serve stay until the next change.
+        """
         with self._looked:
-            self._asked = (base_path, policy)
+            self._asked = (base_path, policy, retires)
             self._asked_for += 1
         self._look_again.set()
         self._wake.set()
@@ -156,7 +160,7 @@ class ServedModel(Generic[ModelT]):
         """Look at the base path once and act on what is there."""
         self._complaints = (self._complaints[1], set())
         self._versions.reap(self._unload_slots)
-        base_path, policy = self._asked
+        base_path, policy, retires = self._asked
         found = scan(base_path)
         if found is None:
             self._complain(f"The base path {base_path} cannot be read; nothing changes until it can.")
@@ -167,6 +171,8 @@ class ServedModel(Generic[ModelT]):
             self._complain(f"Version {number} of {self.name} is asked for but is not in {base_path}.")
         self._versions.forget_missing(found)
         kept = policy.choose(found, lambda number: self._make_available(found[number], number))
+        if not retires:
+            return
         if kept:
             self._versions.retire(lambda number: number not in kept)
         elif not policy.choose(found, lambda number: True):

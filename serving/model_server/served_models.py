@@ -87,15 +87,21 @@ class ServedModels:
             self.models = {**models_before, **fresh}
             for model in fresh.values():
                 model.start()
-            for name in changed:
-                self.models[name].change(asked[name].base_path, asked[name].policy)
             try:
+                # What serves stays until all that is new does: one version that does not load would unload others.
+                for name in changed:
+                    self.models[name].change(asked[name].base_path, asked[name].policy, retires=False)
                 for name in (*fresh, *changed):
                     self.models[name].wait(cancelled)
                 if labels_may_wait:
                     self._check_labels(configs)
                 if cancelled():
                     raise _called_off()
+                self.configs = asked
+                for name in changed:
+                    self.models[name].change(asked[name].base_path, asked[name].policy)
+                for name in changed:
+                    self.models[name].wait(cancelled)
             except BaseException:
                 self.configs = before
                 for name in changed:
@@ -103,7 +109,6 @@ class ServedModels:
                 self.models = models_before
                 self._dismiss(fresh.values())
                 raise
-            self.configs = asked
             self._dismiss(self.models[name] for name in before if name not in asked)
 
     def stop(self, drain_seconds: float) -> None:
