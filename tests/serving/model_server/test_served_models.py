@@ -287,7 +287,10 @@ def test_a_version_that_does_not_load_unloads_nothing(
     for version in (1, 2):
         publish(tmp_path / "a", version, f"numeric{version}")
     labels = {"champion": 2, "before": 1}
-    served = fleet(entry(tmp_path / "a", "specific { versions: 1 versions: 2 }", **labels), allow_version_labels_for_unavailable_models=True)
+    served = fleet(
+        entry(tmp_path / "a", "specific { versions: 1 versions: 2 }", **labels),
+        allow_version_labels_for_unavailable_models=True,
+    )
     (tmp_path / "a" / "3").mkdir()
     (tmp_path / "a" / "3" / "saved_model.pb").write_bytes(b"not a graph")
     caplog.set_level("INFO", logger="serving.model_server")
