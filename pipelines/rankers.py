@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipelines.data.histories import Interactions
 
 Matrix: TypeAlias = Any  # np.ndarray or scipy.sparse.csr_matrix
 _PAIRS_AT_ONCE = 50_000
+_ENTRIES_AT_ONCE = 10_000_000  # of a product of sparse matrices
 
 
 @dataclass(frozen=True)
@@ -182,11 +184,18 @@ def item_knn(user: np.ndarray, item: np.ndarray, items: int, *, neighbours: int 
     item = item[item > 0]
     read = sp.csr_matrix((np.ones(len(item)), (user, item - 1)), shape=(max(1, len(users)), items))
     read.data[:] = 1.0
-    read = normalize(read, axis=0)
-    similar = (read.T @ read).tocsr()
-    similar.setdiag(0)
-    similar.eliminate_zeros()
-    return ItemSimilarity(_strongest(similar, neighbours))
+    read = normalize(read, axis=0).tocsr()
+    # The product of the whole may have a million times what is kept of it: it is made and cut a few rows at a time.
+    readers = read.T.tocsr()
+    most = np.minimum(readers.astype(bool).astype(int) @ np.diff(read.indptr), items)
+    starts = np.flatnonzero(np.diff(np.cumsum(most) // _ENTRIES_AT_ONCE, prepend=-1))
+    blocks = []
+    for start, end in pairwise([*starts, items]):
+        similar = (readers[start:end] @ read).tocsr()
+        similar.setdiag(0, k=start)
+        similar.eliminate_zeros()
+        blocks.append(_strongest(similar, neighbours))
+    return ItemSimilarity(sp.vstack(blocks, format="csr"))
 
 
 def _strongest(matrix: sp.csr_matrix, count: int) -> sp.csr_matrix:

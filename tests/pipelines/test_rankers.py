@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from sklearn.preprocessing import normalize
 
+from pipelines import rankers
 from pipelines.data.histories import Interactions
 from pipelines.rankers import FixedOrder, HistoryProfile, Queries, item_knn, popularity, tfidf_profile
 
@@ -72,6 +75,38 @@ def test_item_knn_keeps_the_strongest_neighbours() -> None:
     for row, kept in zip(whole, few, strict=True):
         weakest = np.sort(row)[-4]
         np.testing.assert_array_equal(kept, np.where(row >= weakest, row, 0))  # ties with the weakest stay
+
+
+@pytest.mark.parametrize("at_once", [1, 40, 10**6])
+@pytest.mark.parametrize("seed", range(5))
+def test_item_knn_in_blocks_is_that_of_the_whole_product(
+    seed: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(seed)
+    users, items = 12, 25  # so few that many cosines are equal
+    user, item = rng.integers(0, users, 120), rng.integers(0, items - 2, 120)
+    read = np.zeros((users, items))
+    read[user[item > 0], item[item > 0] - 1] = 1
+    normal = normalize(sp.csr_matrix(read), axis=0)
+    whole = (normal.T @ normal).toarray()
+    np.fill_diagonal(whole, 0)
+    weakest = np.sort(whole, axis=1)[:, [-3]]
+    monkeypatch.setattr(rankers, "_ENTRIES_AT_ONCE", at_once)
+    found = item_knn(user, item, items, neighbours=3).matrix
+    np.testing.assert_array_equal(dense(found), np.where(whole >= weakest, whole, 0))
+    assert (found.data > 0).all()
+
+
+def test_item_knn_holds_no_more_than_a_block_of_the_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    user, item = np.repeat(np.arange(3000), 60), rng.integers(1, 3001, 180_000)
+    monkeypatch.setattr(rankers, "_ENTRIES_AT_ONCE", 200_000)
+    tracemalloc.start()
+    found = item_knn(user, item, 3000, neighbours=20).matrix
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.nnz >= 20 * 3000
+    assert peak < 40e6  # the product has about 6 million entries of 12 bytes
 
 
 def test_item_knn_of_nobody_knows_nothing() -> None:
