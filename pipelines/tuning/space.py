@@ -25,7 +25,7 @@ class Space:
         """The space that a recipe names in `search`, or else the usual one.
 
         Raises:
-            BadInput: A path leads nowhere, or a value is not valid by itself.
+            BadInput: A path leads nowhere, or a value is not valid by itself or changes what trials are judged by.
         """
         space = cls(recipe, recipe.search or usual(recipe))
         for path, values in space.keys.items():
@@ -33,9 +33,14 @@ class Space:
                 raise BadInput(f"search.{path} holds a value twice.")
             for value in (values.low, values.high) if isinstance(values, Range) else values:
                 try:
-                    recipe.changed({path: value})
+                    changed = recipe.changed({path: value})
                 except BadInput as error:
                     raise BadInput(f"search.{path}: {value!r} cannot be tried: {error}") from None
+                if _judged_by(changed) != _judged_by(recipe):
+                    raise BadInput(
+                        f"search.{path}: {value!r} would change what a trial is judged by, and trials could not be "
+                        "compared: leave it out of the search, and set it in the recipe."
+                    )
         return space
 
     def hyperparameters(self) -> Any:
@@ -107,6 +112,12 @@ def usual(recipe: Recipe) -> Search:
 def short(value: Any) -> str:
     """A value of a recipe as people write it."""
     return f"{value:.3g}" if isinstance(value, float) else _name(value)
+
+
+def _judged_by(recipe: Recipe) -> tuple[Any, ...]:
+    """What decides on the validation part's rows and on the metric. Histories are only what is learned from."""
+    training = recipe.training
+    return training.metric, training.seed, recipe.data.model_copy(update={"histories": "before"})
 
 
 def _at(recipe: Recipe, path: str) -> Any:

@@ -98,6 +98,33 @@ def test_a_space_that_cannot_be_is_refused_before_anything_runs(search: dict[str
 
 
 @pytest.mark.parametrize(
+    ("path", "among"),
+    [
+        ("training.metric", ["auc", "mrr"]),
+        ("training.seed", [17, 18]),
+        ("training.seed", {"low": 1, "high": 9}),
+        ("training", [{"epochs": 3}, {"epochs": 3, "seed": 2}]),
+        ("data.positive_rating", [3.0, 4.0]),
+        ("data.positive_rating", {"low": 3.0, "high": 4.0}),
+        ("data.examples", ["auto", "interactions"]),
+        ("data.split", [{"by": "last"}, {"by": "users"}]),
+        ("data.split.by", ["time", "last"]),
+        ("data.split.validation", {"low": 0.1, "high": 0.2}),
+        ("data.split.test", [0.1, 0.2]),
+        ("data", [{}, {"positive_rating": 3.0}]),
+    ],
+)
+def test_what_changes_the_rows_or_the_metric_that_judge_is_not_tried(path: str, among: Any) -> None:
+    with pytest.raises(BadInput, match=rf"^search\.{path}: .*what a trial is judged by.*\.$"):
+        _space({path: among})
+
+
+def test_what_is_learned_from_may_vary_in_the_sections_that_judge() -> None:
+    _space({"data.histories": ["before", "others"]})
+    _space({"training": [{"epochs": 3}, {"epochs": 3, "batch_size": 32}]})
+
+
+@pytest.mark.parametrize(
     "values",
     [
         [64],
