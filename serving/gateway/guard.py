@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import time
 import uuid
 from collections import OrderedDict
@@ -28,18 +29,25 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Route(NamedTuple):
-    """What a path is called where it is counted (a path itself may hold a user's id), and the scope it needs."""
+    """What a path is called where it is counted (a path itself may hold a user's id), and the scope it needs: None for
+    no key at all, "" for any key."""
 
     name: str
     scope: str | None
 
 
+_NOWHERE = Route("unknown", "")
+# The application matches with patterns, whose `$` is also before a last newline: it would find routes that the guard
+# does not.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _OPEN_BODY_BYTES = 1_024  # where no key is asked for, no body is either
 _OPEN = {"/healthz", "/readyz", "/openapi.json"}
 
 
 def route_of(method: str, path: str) -> Route:
-    """The route of a request; what is not known needs a key all the same."""
+    """The route of a request; what is not known needs a key all the same, and never reaches the application."""
+    if _CONTROL.search(path):
+        return _NOWHERE
     if path in _OPEN:
         return Route(path, None)
     if method in ("GET", "HEAD") and (path == "/" or path.startswith("/console/")):
@@ -66,7 +74,7 @@ def route_of(method: str, path: str) -> Route:
         return Route("/v1/experiments/{name}", "experiments")
     if path == "/v1/items" or path.startswith("/v1/items/"):
         return _item_route(method, path)
-    return Route("unknown", "recommend")
+    return _NOWHERE
 
 
 def _item_route(method: str, path: str) -> Route:
@@ -111,6 +119,8 @@ class Guard:
         try:
             if route.scope is not None:
                 key = self._admit(headers, route.scope)
+            if route is _NOWHERE:
+                raise Refused(404, "There is nothing here.")
             most = self._settings.max_body_bytes if route.scope is not None else _OPEN_BODY_BYTES
             body = await self._bodies.read(receive, most, headers.get(b"content-length"))
             held = len(body)
@@ -151,7 +161,7 @@ class Guard:
             key = self.keys.find(presented) if presented else None
             if key is None:
                 raise Refused(401, "Send a key that counts: Authorization: Bearer KEY.")
-            if scope not in key.scopes:
+            if scope and scope not in key.scopes:
                 raise Refused(403, f"This key is not for {scope}.")
         elif not _names_an_address(headers.get(b"host", b"")):
             raise Refused(

@@ -72,7 +72,7 @@ def add_user_routes(app: FastAPI, gateway: Gateway, errors: Any) -> None:
         found = await gateway.in_thread(active_users, gateway.store, limit, prefix)
         return json_answer({"users": [each._asdict() for each in found]})
 
-    @app.get("/v1/users/{user_id:path}", response_model=UserFound, responses=read, tags=["users"])
+    @app.get("/v1/users/{user_id:path}", response_model=UserFound, responses=read | errors(404), tags=["users"])
     async def show_one(user_id: Annotated[Id, Path(description="The user's id, percent-encoded.")]) -> Response:
         """A user's history; of somebody who was never here it is empty."""
         reading = partial(read_state, history=settings.history, seen=settings.seen)

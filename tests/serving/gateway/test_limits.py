@@ -54,7 +54,7 @@ def test_a_timeout_of_ours_is_not_the_clients() -> None:
         sent.append(message)
 
     settings = Settings(store_url="x", model="feed", log_requests=False)  # type: ignore[arg-type]
-    scope = {"type": "http", "method": "GET", "path": "/v1/anything", "headers": []}
+    scope = {"type": "http", "method": "GET", "path": "/v1/live", "headers": []}
     asyncio.run(guard.Guard(app, settings, Metrics(), needs_key=False)(scope, receive, send))
     assert sent[0]["status"] == 500
 

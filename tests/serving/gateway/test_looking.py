@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from pipelines.registry import Registry
 from pipelines.version_book import RegistryBook
 from serving.events import Store
-from serving.events.keys import create_key
+from serving.events.keys import SCOPES, create_key
 from serving.events.tables import ITEMS, SLATES
 from serving.gateway.pictures import MOST_BYTES
 from serving.model_server import ModelServer, Options
@@ -309,3 +310,26 @@ def test_new_scopes_cover_what_is_read(run: Run, where: Path | str, eventually: 
             answer = served.http.request(method, path, headers={"authorization": f"Bearer {key}"}, json=body)
             assert (answer.status_code == 403) == (scope != needed), (method, path, scope, answer.text)
         assert served.http.request(method, path, json={} if method == "POST" else None).status_code == 401
+
+
+def test_a_path_with_a_control_character_is_nothing(run: Run, where: Path | str, eventually: Any) -> None:
+    """Where a route is matched by a pattern, `$` matches before a last newline too: the guard saw no such route, and
+    the application did."""
+    served = run()
+    document = served.http.get("/openapi.json").json()
+    with Store(where) as store:
+        keys = {scope: create_key(store, scope, [scope])[1] for scope in SCOPES}
+    eventually(lambda: served.http.get("/v1/users").status_code == 401)
+    for key in keys.values():
+        bearer = {"authorization": f"Bearer {key}"}
+        eventually(lambda bearer=bearer: served.http.get("/nothing", headers=bearer).status_code != 401)
+    operations = [(method.upper(), path) for path, all_of in document["paths"].items() for method in all_of]
+    for method, path in [*operations, ("GET", "/openapi.json"), ("GET", "/"), ("GET", "/console/app.js")]:
+        path = re.sub(r"\{\w+\}", "i00", path)
+        body = None if method == "GET" else {}
+        for odd in (f"{path}%0A", f"{path}%7F", f"%00{path}"):
+            assert served.http.request(method, odd, json=body).status_code == 401, (method, odd)
+            for scope, key in keys.items():
+                answer = served.http.request(method, odd, headers={"authorization": f"Bearer {key}"}, json=body)
+                assert answer.status_code == 404, (method, odd, scope, answer.text)
+                assert answer.json() == {"error": "There is nothing here."}
