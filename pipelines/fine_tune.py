@@ -53,6 +53,16 @@ class FineTuner:
 
     def begin(self, epoch: int) -> None:
         """Thaw what the schedule thaws in this epoch."""
+        self._thaw_for(epoch)
+        self._start = [weight.numpy() for weight in self.top.trainable_weights]
+
+    def restore(self, epoch: int) -> None:
+        """With the weights of an epoch's end loaded, be as `end` left it."""
+        self._thaw_for(epoch)
+        if self._thawed is not None:
+            self.renew(self.read)
+
+    def _thaw_for(self, epoch: int) -> None:
         first = self.schedule.lowest_thawed(epoch)
         if first != self._thawed:
             self._thawed = first
@@ -61,7 +71,6 @@ class FineTuner:
             self.model.make_train_function(force=True)
             trained = sum(int(np.prod(weight.shape)) for weight in self.top.trainable_weights)
             say(f"epoch {epoch}: layer {first} of the text encoder and those above are trained ({trained:,} weights)")
-        self._start = [weight.numpy() for weight in self.top.trainable_weights]
 
     def add_to(self, batch: dict[str, np.ndarray], rng: np.random.Generator | None = None) -> dict[str, np.ndarray]:
         """The batch with the articles that its step encodes, each once; `rng` draws the tokens that are dropped."""

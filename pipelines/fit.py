@@ -169,6 +169,9 @@ def fit(
     history, best_weights = saved or (History(), before)
     if saved:
         say(f"going on after epoch {history.epochs}")
+        # The checkpoint holds weights; the items' vectors are no weights of the learner.
+        for tuner in tuners:
+            tuner.restore(history.epochs)
     elif validation:
         history.validation.append(validation.measure_all(ModelRanker(model, data.window)))
         say(f"epoch 0 (as it begins): validation {validation.name} {history.validation[0][validation.name]:.4f}")

@@ -39,6 +39,16 @@ class ImageTuner:
 
     def begin(self, epoch: int) -> None:
         """Thaw the encoder if its epoch has come."""
+        self._thaw_for(epoch)
+        self._start = [weight.numpy() for weight in self.model.image_encoder.trainable_weights]
+
+    def restore(self, epoch: int) -> None:
+        """With the weights of an epoch's end loaded, be as `end` left it."""
+        self._thaw_for(epoch)
+        if self._thawed:
+            self.renew()
+
+    def _thaw_for(self, epoch: int) -> None:
         if epoch >= self.schedule.epoch and not self._thawed:
             self._thawed = True
             self.thaw(True)
@@ -46,7 +56,6 @@ class ImageTuner:
             self.model.make_train_function(force=True)
             trained = sum(int(np.prod(weight.shape)) for weight in self.model.image_encoder.trainable_weights)
             say(f"epoch {epoch}: the image encoder is trained ({trained:,} weights)")
-        self._start = [weight.numpy() for weight in self.model.image_encoder.trainable_weights]
 
     def add_to(self, batch: dict[str, np.ndarray], rng: np.random.Generator | None = None) -> dict[str, np.ndarray]:
         """The batch with the images that its step encodes, each once; the encoder varies them itself."""

@@ -25,6 +25,9 @@ class Tuner(Protocol):
     def end(self) -> None:
         """Renew the vectors of all items after an epoch."""
 
+    def restore(self, epoch: int) -> None:
+        """With the weights of an epoch's end loaded, be as `end` left it: thawed, and the items' vectors renewed."""
+
     def renew(self) -> None:
         """Encode all items with the weights as they are."""
 

@@ -82,7 +82,8 @@ def whole(small_recipe: dict[str, Any]) -> Recipe:
             # The plainest history encoder: its graph is traced anew in each of the many fits.
             "towers": {**small_recipe["towers"], "history_encoder": "mean", "dropout": 0.3, "id_dropout": 0.3},
             "training": {**small_recipe["training"], "epochs": 2, "refit": True},
-            "fine_tuning": {"stages": [{"epoch": 2, "layers": [0]}], "learning_rate": 1e-3, "warmup_steps": 2},
+            # Thawed from the first epoch on, so that one begins with vectors that another has renewed.
+            "fine_tuning": {"stages": [{"epoch": 1, "layers": [0]}], "learning_rate": 1e-3, "warmup_steps": 2},
             "adaptation": {"domain": "language"},
             "ensemble": {"specialists": {"by": "language", "examples": 50}},
             "ranking": {"crosses": 1, "projection": 4, "epochs": 2, "retrieve": 20},
