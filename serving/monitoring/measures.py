@@ -92,13 +92,15 @@ def _groups(window: Window) -> Iterator[tuple[str, np.ndarray]]:
 def _values(column: np.ndarray, most: int) -> list[tuple[str, np.ndarray]]:
     """The values of a column with their rows, the most frequent first; "" is nobody's value, and is `unknown`."""
     code: dict[str, int] = {}
-    places = np.array([code.setdefault(value, len(code)) for value in column], np.int64)
+    # Named before they are counted: somebody may send "unknown", or the name of the others, themselves.
+    places = np.array([code.setdefault(value or "unknown", len(code)) for value in column], np.int64)
     names = list(code)
     counts = np.bincount(places, minlength=len(names))
-    order = np.array(sorted(range(len(names)), key=lambda place: (-counts[place], names[place])), np.int64)
-    found = [(names[place] or "unknown", places == place) for place in order[:most]]
-    if len(order) > most:
-        found.append((OTHERS, np.isin(places, order[most:])))
+    order = sorted(range(len(names)), key=lambda place: (-counts[place], names[place]))
+    rest = [] if len(order) <= most else [*order[most:], *(place for place in order[:most] if names[place] == OTHERS)]
+    found = [(names[place], places == place) for place in order[:most] if place not in rest]
+    if rest:
+        found.append((OTHERS, np.isin(places, rest)))
     return found
 
 

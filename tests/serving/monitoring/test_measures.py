@@ -13,6 +13,7 @@ import pytest
 
 from serving.events import Store
 from serving.monitoring.measures import Measure, measure
+from serving.monitoring.records import write_measures
 from serving.monitoring.window import read_window
 from tests.serving.monitoring.conftest import DAY, HOUR, START, Traffic, a_day
 
@@ -159,3 +160,27 @@ def test_groups_are_bounded(local_store: Store) -> None:
     assert len({each.variant for each in measures}) <= 22
     assert len({each.slice for each in measures}) <= 48
     assert found_of(measures, "", "language=(others)")["slates"].value == 50
+
+
+@pytest.mark.parametrize("others", [0, 15])
+def test_values_that_are_called_as_what_stands_in_for_them(store: Store, others: int) -> None:
+    """A site that sends "unknown" or "(others)" is measured and stored all the same."""
+    names: list[str | None] = [None, None, "unknown", "unknown", "(others)", "(others)"]
+    names += [f"x{number:02}" for number in range(others)]
+    traffic = Traffic()
+    for number, name in enumerate(names):
+        more = {"language": name, "device": name, "variant": name}
+        traffic.slate("u1", START + number, ["i01"], **more)
+    traffic.write(store)
+    measures = measure(read_window(store, START, START + DAY))
+    write_measures(store, START, START + DAY, measures)
+    slates = {each.key: each.value for each in measures if each.metric == "slates"}
+    assert len({each.key for each in measures}) == len(measures)
+    for prefix in ("device=", "language="):
+        of_all = [value for (variant, name, _), value in slates.items() if not variant and name.startswith(prefix)]
+        assert sum(of_all) == len(names)
+        assert slates["", f"{prefix}unknown", "slates"] == 4
+        # Of 17 values ten are the most frequent, and one of these is itself called (others).
+        assert slates["", f"{prefix}(others)", "slates"] == (2 + 7 if others else 2)
+    assert slates["unknown", "", "slates"] == 4
+    assert slates["(others)", "", "slates"] == 2
