@@ -82,6 +82,12 @@ class Store:
         counting = COUNTERS.update().where(COUNTERS.c.name == name).values(value=COUNTERS.c.value + 1)
         return int(connection.execute(counting.returning(COUNTERS.c.value)).scalar_one())
 
+    def take_turns(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Let nobody else write a table until this transaction has ended: what is replaced is not replaced twice.
+        SQLite's writers take turns as it is."""
+        if not self.is_sqlite:
+            connection.execute(sa.text(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE"))
+
     def counters(self) -> dict[str, int]:
         """How often what has changed."""
         with self.reading() as connection:

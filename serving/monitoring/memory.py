@@ -91,6 +91,7 @@ def keep_window(store: Store, window: Window, current: Fingerprint) -> None:
     name, oldest = _name(length, window.start), _name(length, window.start - _KEPT * length)
     prefix = _name(length)
     with store.writing() as connection:
+        store.take_turns(connection, MONITORS)
         there = connection.execute(sa.select(MONITORS.c.name).where(MONITORS.c.name.like(f"{prefix}%"))).scalars()
         # Compared here: a database may order text otherwise.
         gone = [each for each in there if each.startswith(prefix) and (each == name or each < oldest)]

@@ -56,6 +56,7 @@ def write_measures(store: Store, start: int, end: int, measures: Sequence[Measur
     seconds = (end - start) // SECOND
     rows = [asdict(each) | {"start": start, "seconds": seconds, "note": each.note or None} for each in measures]
     with store.writing() as connection:
+        store.take_turns(connection, MEASURES)
         connection.execute(MEASURES.delete().where(MEASURES.c.start == start, MEASURES.c.seconds == seconds))
         if rows:
             connection.execute(MEASURES.insert(), rows)

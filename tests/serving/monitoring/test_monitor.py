@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 
 from serving.client import Unavailable
 from serving.events import BadStore, Store
-from serving.events.tables import METADATA, MONITORS
+from serving.events.tables import MEASURES, METADATA, MONITORS
 from serving.events.users import erase
 from serving.monitoring import (
     Fingerprint,
@@ -107,6 +108,23 @@ def test_a_window_that_is_observed_again_replaces_itself(store: Store) -> None:
     assert see(store, 1, embed=vectors).measures
     assert everything(store) == before
     assert again.start == START + 2 * DAY
+
+
+def test_a_window_that_another_monitor_stores_meanwhile(store: Store) -> None:
+    days(store, 1)
+    see(store, 0)
+    before = everything(store)
+    with ThreadPoolExecutor(1) as threads:
+        with store.writing() as other:
+            for table in (MEASURES, MONITORS):
+                rows = [dict(row) for row in other.execute(sa.select(table)).mappings()]
+                other.execute(table.delete())
+                other.execute(table.insert(), rows)
+            seen = threads.submit(see, store, 0)
+            # What it reads it has read by then, and waits for its turn to write.
+            time.sleep(1)
+        seen.result(30)
+    assert everything(store) == before
 
 
 def test_what_is_stored_is_what_was_seen(store: Store) -> None:
