@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.artefacts import atomic_folder, check_folder, read_json, write_json
 from pipelines.data.dataset import Dataset
-from pipelines.errors import BadInput
+from pipelines.errors import BadInput, Stopped
 from pipelines.recipe import Recipe
 from pipelines.result import Result
 from pipelines.run import ORIGIN, RECIPE, Origin, origin_of
@@ -64,6 +64,7 @@ def tune(
     Raises:
         BadInput: The space is not valid, the recipe cannot be trained as it is, no trial was completed, or as for
             `pipelines.training.train`.
+        Stopped: Time is over and no trial was completed; what was begun is kept, for `resume`.
 
     Example:
         >>> from pipelines import Dataset, Run, tune
@@ -104,8 +105,10 @@ def tune(
             for worker in crew:
                 worker.kill()
         if not journal.completed:
+            if not complete and minutes is not None:
+                raise Stopped(f"no trial was completed in {minutes:g} minutes: go on with --resume, and give it more.")
             work.forget()
-            raise BadInput(_none_completed(journal, minutes))
+            raise BadInput(_none_completed(journal))
         result = result_of(journal, space, dataset.info.name, asked=trials, complete=complete)
         best = recipe.changed(journal.completed[0].values) if result["better"] else recipe.changed({})
         with atomic_folder(out, replaces=FILES) as draft:
@@ -129,8 +132,6 @@ def _earlier(out: Path, origin: Origin) -> Path | None:
     return out
 
 
-def _none_completed(journal: Journal, minutes: float | None) -> str:
+def _none_completed(journal: Journal) -> str:
     failed = [trial for trial in journal.trials if trial.status == "failed"]
-    if not failed:
-        return f"no trial was completed in {minutes:g} minutes: give it more."
     return f"none of {len(failed)} trials was completed; the first said: {failed[0].message}"

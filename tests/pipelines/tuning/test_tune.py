@@ -18,9 +18,10 @@ import yaml
 from pipelines.artefacts import read_json
 from pipelines.cli.app import run as belfry
 from pipelines.data.dataset import Dataset
-from pipelines.errors import BadInput
+from pipelines.errors import BadInput, Stopped
 from pipelines.recipe import Recipe
 from pipelines.training import train
+from pipelines.tuning.search import Search
 from pipelines.tuning.tune import FILES, tune
 from pipelines.unfinished import partial_of
 
@@ -204,12 +205,40 @@ def _events_of(out: Path) -> list[dict[str, Any]]:
 
 def test_two_workers_and_a_bound_in_time(dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path) -> None:
     recipe, data, out = _recipe(small_recipe, SEARCH), Dataset.open(dataset_folder), tmp_path / "out"
-    with pytest.raises(BadInput, match="no trial was completed in 0 minutes"):
+    with pytest.raises(Stopped, match="no trial was completed in 0 minutes"):
         tune(recipe, data, out, algorithm="hyperband", trials=4, minutes=0)
-    assert not partial_of(out).exists()
-    result = tune(recipe, data, out, algorithm="hyperband", trials=4, workers=2)
+    result = tune(recipe, data, out, algorithm="hyperband", trials=4, workers=2, resume=True)
     assert (result["completed"], result["failed"]) == (4, 0)
     assert max(trial["epochs"] for trial in result["trials"]) == 2
+
+
+def test_what_was_begun_when_time_was_over_is_kept(
+    dataset_folder: Path,
+    small_recipe: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Time is over in the first epoch of the first trial, after the recipe as it is."""
+    recipe, data, out = _recipe(small_recipe, SEARCH), Dataset.open(dataset_folder), tmp_path / "out"
+    begin = Search._begin
+
+    def begin_late(self: Search, place: int, proposal: Any) -> None:
+        self._until = time.time()
+        begin(self, place, proposal)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match=r"in 60 minutes: go on with --resume"):
+        patch.setattr(Search, "_begin", begin_late)
+        tune(recipe, data, out, algorithm="random", trials=1, minutes=60)
+    assert read_json(partial_of(out) / "search.json")["default"]["status"] == "completed"
+    assert not out.exists()
+    capfd.readouterr()
+    result = tune(recipe, data, out, algorithm="random", trials=1, resume=True)
+    told = capfd.readouterr().err
+    assert "the recipe as it is:" not in told
+    assert "going on after epoch 1" in told
+    assert (result["completed"], result["complete"]) == (1, True)
+    assert not partial_of(out).exists()
 
 
 @pytest.mark.parametrize(
