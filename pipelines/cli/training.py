@@ -51,7 +51,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was not finished.")] = False,
     mlflow: Annotated[str | None, typer.Option(metavar="URI", help="Record the run in MLflow too.")] = None,
     folds: Annotated[int | None, typer.Option(min=2, max=50, help="Cross-validate instead; no model is kept.")] = None,
-    fold_by: Annotated[str, typer.Option("--fold-by", help="users or time.")] = "time",
+    fold_by: Annotated[str | None, typer.Option("--fold-by", help="users or time, which is the default.")] = None,
     engine: EngineName = "duckdb",
     master: Master = None,
     as_json: Json = False,
@@ -60,8 +60,12 @@ def train(
     from pipelines.recipe import Recipe
 
     loaded = Recipe.load(recipe)
-    if fold_by not in ("users", "time"):
+    if fold_by not in ("users", "time", None):
         raise BadInput(f"--fold-by is users or time, not {fold_by!r}.")
+    if fold_by is not None and folds is None:
+        raise BadInput("--fold-by goes with --folds.")
+    if mlflow is not None and folds is not None:
+        raise BadInput("--mlflow records one run, and --folds keeps none: leave one of them out.")
     from pipelines.data.dataset import Dataset
     from pipelines.data.engine import choose_engine
 
@@ -69,7 +73,7 @@ def train(
     if folds is not None:
         from pipelines.folds import PAGE, cross_validate
 
-        by: Any = fold_by
+        by: Any = fold_by or "time"
         result = cross_validate(loaded, Dataset.open(data), out, folds=folds, by=by, resume=resume, engine=chosen)
         show(result, [*result.lines(), f"report written to {out}, see {PAGE}"], as_json=as_json)
         return

@@ -91,5 +91,10 @@ def test_the_command(dataset_folder: Path, recipe: Recipe, tmp_path: Path, capsy
     given = ["train", str(file), "--data", str(dataset_folder), "--out", str(tmp_path / "cv"), "--folds", "2"]
     assert belfry([*given, "--fold-by", "place"]) == 2
     assert "--fold-by is users or time, not 'place'." in capsys.readouterr().err
+    assert belfry([*given, "--mlflow", str(tmp_path / "mlflow")]) == 2
+    assert "--mlflow records one run, and --folds keeps none: leave one of them out." in capsys.readouterr().err
+    assert belfry([*given[:-2], "--fold-by", "users"]) == 2
+    assert "--fold-by goes with --folds." in capsys.readouterr().err
+    assert not (tmp_path / "cv").exists()
     assert belfry([*given, "--fold-by", "users"]) == 0
     assert "training has drawn the training part ahead" in capsys.readouterr().out
