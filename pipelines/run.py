@@ -21,7 +21,7 @@ from pipelines.errors import BadInput
 from pipelines.image_vectors import image_table
 from pipelines.item_table import text_table
 from pipelines.members import Members, build_ensemble
-from pipelines.presets import fingerprint_of
+from pipelines.presets import fingerprint, fingerprint_of, locate_preset
 from pipelines.recipe import Recipe
 from pipelines.vocabulary import Vocabulary
 
@@ -46,6 +46,7 @@ FILES = (
 _SHARED = {
     "recipe": "recipe",
     "data": "data",
+    "encoders": "weights of an encoder",
     "warm_start": "weights to begin with",
     "versions": "versions of packages",
 }
@@ -60,6 +61,7 @@ class Origin(BaseModel):
     dataset_name: str
     data: str = Field("", description="fingerprint of the dataset's tables")
     recipe: str = Field("", description="fingerprint of the recipe as it was given")
+    encoders: str = Field("", description="fingerprints of the presets' weights; empty for none")
     warm_start: str = Field("", description="fingerprint of the weights that training began with; empty for new ones")
     first_at: str | None
     last_at: str | None
@@ -156,7 +158,16 @@ class Run:
             raise BadInput(f"{self.folder / HISTORY} cannot be read ({error}): train it again.") from None
 
     def model(self, catalogue: Catalogue) -> Any:
-        """The trained `towers.two_tower.TwoTower` over the items of `catalogue`."""
+        """The trained `towers.two_tower.TwoTower` over the items of `catalogue`.
+
+        Raises:
+            BadInput: Its weights cannot be read, or a preset has other weights than when it was trained.
+        """
+        if _encoders(self.recipe) != self.origin.encoders:
+            presets = " or ".join(_presets(self.recipe))
+            raise BadInput(
+                f"{presets} has other weights than {self.folder} was trained on: bring those back, or train it again."
+            )
         model = build_model(self.recipe, self.vocabulary, catalogue)
         if self.recipe.ensemble is not None:
             members = Members.model_validate(read_json(self.folder / MEMBERS))
@@ -180,6 +191,14 @@ def _figure(name: str, value: str) -> str | int | float | None:
     return None if value == "" else int(value) if name == "epoch" else float(value)
 
 
+def _presets(recipe: Recipe) -> list[str]:
+    return [part.preset for part in (recipe.features.text, recipe.features.image) if part is not None]
+
+
+def _encoders(recipe: Recipe) -> str:
+    return " ".join(fingerprint(locate_preset(preset)) for preset in _presets(recipe))
+
+
 def origin_of(recipe: Recipe, dataset: Dataset, warm_start: Run | None = None) -> Origin:
     """What a new run records about where it comes from."""
     packages = ("belfry", "tensorflow", "keras", "keras-hub", "tensorflow-recommenders", "numpy")
@@ -188,6 +207,7 @@ def origin_of(recipe: Recipe, dataset: Dataset, warm_start: Run | None = None) -
         dataset_name=dataset.info.name,
         data=dataset.fingerprint(),
         recipe=hashlib.sha256(recipe.dump().encode()).hexdigest()[:16],
+        encoders=_encoders(recipe),
         warm_start=warm_start.fingerprint if warm_start else "",
         first_at=str(dataset.info.first_at),
         last_at=str(dataset.info.last_at),

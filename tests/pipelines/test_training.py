@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.errors import BadInput
 from pipelines.prepare import prepare
 from pipelines.recipe import Recipe
-from pipelines.run import METRICS, WEIGHTS, Run
+from pipelines.run import METRICS, RECIPE, WEIGHTS, Run, origin_of
 from pipelines.training import train
 
 
@@ -48,6 +50,30 @@ def test_the_run_folder_can_be_opened_and_holds_the_trained_weights(run_folder: 
     ]
     assert all(moved)
     assert run.origin.versions["keras"].startswith("3.")
+
+
+def test_towers_are_not_put_on_an_encoder_that_they_were_not_trained_on(
+    run_folder: Path, tiny_preset: str, tmp_path: Path
+) -> None:
+    preset, folder = tmp_path / "preset", tmp_path / "run"
+    shutil.copytree(tiny_preset, preset)
+    shutil.copytree(run_folder, folder)
+    text = (folder / RECIPE).read_text()
+    assert tiny_preset in text
+    (folder / RECIPE).write_text(text.replace(tiny_preset, str(preset)))
+    run = Run.open(folder)
+    catalogue = prepare(run.training_data(), run.recipe).catalogue
+    run.model(catalogue)  # a preset may move
+    with (preset / "model.weights.h5").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    with pytest.raises(BadInput, match="has other weights than"):
+        run.model(catalogue)
+    as_it_began = origin_of(Run.open(run_folder).recipe, run.training_data())
+    resumed = origin_of(run.recipe, run.training_data())
+    assert resumed.model_copy(update={"recipe": as_it_began.recipe}).difference(as_it_began) == "weights of an encoder"
 
 
 def test_same_seed_same_metrics_and_weights(
