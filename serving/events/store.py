@@ -105,7 +105,12 @@ class Store:
         if not self.is_sqlite:
             return True
         with self.reading() as connection:
-            busy, _, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+            # It holds back every writer while it waits for a reader: it must not wait at all.
+            connection.exec_driver_sql("PRAGMA busy_timeout=0")
+            try:
+                busy, _, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+            finally:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={round(_BUSY_SECONDS * 1000)}")
         return not busy
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from serving.gateway.feeds import StaleFeeds
 
 # Until an erasure is gone over again: longer than an answer may be under way, and than replicas take to hear of it.
 ERASED_SECONDS = 10.0
+_MOST_PAUSE = 16.0  # seconds between attempts to empty a log that somebody reads
 
 
 class Erasures:
@@ -37,6 +38,7 @@ class Erasures:
         self._erased: dict[str, tuple[float, int]] = {}  # until when, and when by the store's clock
         # Whether SQLite's log may still hold something of somebody: also of the time before a kill.
         self._old_pages = True
+        self._pause, self._again = 1.0, 0.0  # how long after an attempt in vain, and when
 
     def __contains__(self, user_id: str) -> bool:
         """Whether nothing is to be recorded of a user at the moment."""
@@ -73,8 +75,10 @@ class Erasures:
                 # Unless they were erased once more meanwhile.
                 if self._erased.get(user_id) == (until, at):
                     del self._erased[user_id]
-        if self._old_pages:
+        if self._old_pages and now >= self._again:
             self._old_pages = not await self._in_thread(self._store.forget_old_pages)
+            self._again = now + self._pause if self._old_pages else 0.0
+            self._pause = min(2 * self._pause, _MOST_PAUSE) if self._old_pages else 1.0
 
     def _noted(self, erased: Erased) -> Erased:
         self._old_pages = self._old_pages or not erased.complete

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -210,6 +211,25 @@ def test_an_erased_user_leaves_nothing(where: Path | str, store: Store, log: Eve
     slates.close()
     if isinstance(where, Path):
         assert not [file.name for file in where.iterdir() if b"karl.k" in file.read_bytes()]
+
+
+def test_a_reader_of_the_log_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    with Store(tmp_path) as store, Store(tmp_path) as notebook, notebook.reading() as reader:
+        log = EventLog(store)
+        log.append([event(1, user="karl")]).result(10)
+        reader.exec_driver_sql("BEGIN")
+        reader.exec_driver_sql("SELECT count(*) FROM events").scalar()
+        began = time.monotonic()
+        assert erase(store, "karl") == (1, False)
+        assert not store.forget_old_pages()
+        assert log.append([event(2)]).result(10) == 1
+        assert time.monotonic() - began < 5, "it waited for the reader, which SQLite does for ten seconds"
+        # Whoever has that connection next waits for other writers again.
+        with store.reading() as connection:
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 10_000
+        reader.exec_driver_sql("ROLLBACK")
+        assert store.forget_old_pages()
+        log.close()
 
 
 def test_items_are_read_by_what_changed(store: Store) -> None:

@@ -81,7 +81,6 @@ def test_somebody_who_comes_back_keeps_what_they_did_since(run: Run, where: Path
 def test_a_log_that_is_being_read_is_emptied_afterwards(
     run: Run, where: Path, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.events.store._BUSY_SECONDS", 0.2)
     monkeypatch.setattr(gateway, "_SWEEP_SECONDS", 0.05)
     served = run()
     served.click("karl.k", "i00")
@@ -94,6 +93,34 @@ def test_a_log_that_is_being_read_is_emptied_afterwards(
         assert b"karl.k" in b"".join(file.read_bytes() for file in where.iterdir())
         reader.exec_driver_sql("ROLLBACK")
     eventually(lambda: b"karl.k" not in b"".join(file.read_bytes() for file in where.iterdir()))
+
+
+def test_a_log_that_is_read_for_long_is_asked_after_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    class Read:
+        busy = True
+
+        def forget_old_pages(self) -> bool:
+            asked.append(second)
+            return not self.busy
+
+    async def at_once(function: Callable[[], bool]) -> bool:
+        return function()
+
+    nothing: Any = None
+    store: Any = Read()
+    going_on = erasures.Erasures(store, nothing, nothing, nothing, nothing, at_once)
+    for second in range(100):
+        asyncio.run(going_on.finish(second))
+    assert asked[:4] == [0, 1, 3, 7]
+    assert len(asked) < 12
+    store.busy = False
+    second = 200
+    asyncio.run(going_on.finish(second))
+    assert asked.pop() == second
+    asyncio.run(going_on.finish(second + 100))
+    assert asked[-1] < 100, "it is empty"
 
 
 def test_redis_keeps_a_generation_longer_than_an_answer_may_take(redis: Any) -> None:
