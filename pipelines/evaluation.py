@@ -74,7 +74,7 @@ def evaluate(
         wanted &= data.behaviour.interactions.request >= 0
     targets = CatalogueTargets.of(data.behaviour, data.catalogue, wanted)
     first = first_stage(run, data)
-    second = second_stage(run, data, first)
+    second = second_stage(run, data, first, own=own)
     model: Ranker = second or first
     with stages("baselines", {"fitting": 1}) as begin:
         begin("fitting")

@@ -23,10 +23,13 @@ def first_stage(run: Run, data: Prepared) -> ModelRanker:
         return ModelRanker(run.model(data.catalogue), data.window)
 
 
-def second_stage(run: Run, data: Prepared, first: ModelRanker) -> TwoStageRanker | None:
+def second_stage(run: Run, data: Prepared, first: ModelRanker, *, own: Prepared | None = None) -> TwoStageRanker | None:
     """The second stage over `first`, if the run has one.
 
     What the run was trained on counts as past popularity, as far as it came before `data` begins and is still there.
+
+    Args:
+        own: The run's own dataset, where it has been prepared already.
     """
     settings = run.recipe.ranking
     if settings is None:
@@ -35,19 +38,20 @@ def second_stage(run: Run, data: Prepared, first: ModelRanker) -> TwoStageRanker
     load_ranking(stage, run.folder / RANKER)
     logs = [(data.behaviour, np.arange(len(data.catalogue) + 1))]
     if {"clicks", "click_rate"} & set(settings.features):
-        logs += _past(run, data)
+        logs += _past(run, data, own)
     inputs = RankingInputs(first, stage.appeal, Popularity.of(logs), data.catalogue.published_at)
     return TwoStageRanker(inputs, stage.tower, max(settings.retrieve, run.recipe.export.top_k))
 
 
-def _past(run: Run, data: Prepared) -> list[tuple[Behaviour, np.ndarray]]:
-    try:
-        dataset = run.training_data()
-    except BadInput:
-        say(f"popularity is counted in {data.name} alone: {run.origin.dataset} is no longer there")
-        return []
-    own = prepare(dataset, run.recipe)
-    if own.window.has_times != data.window.has_times:
+def _past(run: Run, data: Prepared, own: Prepared | None) -> list[tuple[Behaviour, np.ndarray]]:
+    if own is None:
+        try:
+            dataset = run.training_data()
+        except BadInput:
+            say(f"popularity is counted in {data.name} alone: {run.origin.dataset} is no longer there")
+            return []
+        own = prepare(dataset, run.recipe)
+    if own is data or own.window.has_times != data.window.has_times:  # nothing of a log came before it begins
         return []
     place = {item: row for row, item in enumerate(data.catalogue.ids, start=1)}
     return [(own.behaviour, np.array([0, *(place.get(item, 0) for item in own.catalogue.ids)]))]

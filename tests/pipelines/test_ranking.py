@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines import trained
 from pipelines.artefacts import read_json
 from pipelines.data.dataset import Dataset
 from pipelines.data.splits import Part
@@ -101,6 +102,30 @@ def test_nothing_that_comes_later_changes_a_score(ranked_run_folder: Path, data:
     again = second_stage(run, data, first_stage(run, data))
     assert again is not None
     np.testing.assert_array_equal(slates.scores(whole), slates.scores(again))
+
+
+def test_popularity_of_the_run_s_own_data_is_counted_once(ranked_run_folder: Path, data: Prepared) -> None:
+    run = Run.open(ranked_run_folder)
+    first = first_stage(run, data)
+    read_again, known = second_stage(run, data, first), second_stage(run, data, first, own=data)
+    assert read_again is not None
+    assert known is not None
+    one, other = read_again.inputs.popularity, known.inputs.popularity
+    assert one.mean_rate == other.mean_rate
+    for name in ("clicked", "shown"):
+        mine, yours = getattr(one, name), getattr(other, name)
+        assert (mine.low, mine.span) == (yours.low, yours.span)
+        np.testing.assert_array_equal(mine.key, yours.key)
+
+
+def test_evaluation_prepares_the_run_s_own_data_once_and_with_its_engine(
+    ranked_run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trained, "prepare", lambda *given, **named: pytest.fail("prepared again"))
+    run = Run.open(ranked_run_folder)
+    assert run.recipe.ranking is not None
+    assert "clicks" in run.recipe.ranking.features
+    evaluate(run)
 
 
 def test_slates_are_needed(dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path) -> None:
