@@ -43,6 +43,7 @@ _TREND_ITEMS = 2_000
 _SWEEP_SECONDS = 1.0
 _VISIT_SECONDS = 5.0
 _LIVE_SECONDS = 0.8  # what a PUT waits for its item to be live
+_CHANGES_AT_ONCE = 500  # a few milliseconds
 
 
 class Gateway:
@@ -188,7 +189,10 @@ class Gateway:
             self._counters = found
             if found["items"] > self.catalogue.changed:
                 changes = await self.in_thread(changed_items, self.store, self.catalogue.changed)
-                self.catalogue.apply(changes)
+                # In slices, between which others are answered: an import changes many thousands.
+                for start in range(0, len(changes), _CHANGES_AT_ONCE):
+                    self.catalogue.apply(changes[start : start + _CHANGES_AT_ONCE])
+                    await asyncio.sleep(0)
                 # A change of no row, such as a removal of nothing, counts too.
                 self.catalogue.changed = max(self.catalogue.changed, found["items"])
                 if before:

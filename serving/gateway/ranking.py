@@ -100,7 +100,7 @@ class Ranking:
             known.language,
             ask.device or state.device,
             ask.time_seconds,
-            [*unseen, *self._catalogue.removed[-_REMOVED_TOLD:]],
+            [*unseen, *self._catalogue.removed(_REMOVED_TOLD)],
         )
 
     async def _more(

@@ -12,6 +12,8 @@ import pytest
 
 from serving.client import BadCall
 from serving.events import Store
+from serving.events.items import put_items
+from serving.gateway.catalogue import Catalogue
 
 Run = Callable[..., Any]
 
@@ -71,3 +73,23 @@ def test_an_item_that_cannot_be_embedded_holds_up_no_other(
     assert served.http.post("/v1/items", json={"items": items}).status_code == 200
     eventually(lambda: served.http.get("/readyz").json()["live_items"] == 2, 5.0)
     assert "1 item cannot be embedded" in caplog.text
+
+
+def test_an_import_beside_it_is_taken_over_in_slices(
+    run: Run, where: Path | str, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, apply = [], Catalogue.apply
+
+    def counted(self: Catalogue, changes: Any) -> None:
+        taken.append(len(changes))
+        apply(self, changes)
+
+    monkeypatch.setattr(Catalogue, "apply", counted)
+    served = run()
+    before, taken[:] = served.http.get("/readyz").json()["items"], []
+    now = time.time_ns() // 1000
+    with Store(where) as store:
+        put_items(store, [{"item_id": f"new{each}", "language": "en", "published_at": now} for each in range(1_200)], 1)
+    eventually(lambda: served.http.get("/readyz").json()["items"] == before + 1_200)
+    assert sum(taken) >= 1_200
+    assert max(taken) <= 500, "requests wait for each"

@@ -153,7 +153,7 @@ def test_the_newest_are_the_newest_whatever_changed(changes: list[Any], cuts: li
     assert catalogue.newest(only, 100, 1_000) == [item.item_id for item in offered if item.category == "a"]
     early = [item.item_id for item in offered if item.published_at <= 200]
     assert catalogue.newest(Wanted(), 2, 200) == early[:2]
-    assert set(catalogue.removed) == {item.item_id for item in latest.values() if item.removed_at}
+    assert set(catalogue.removed(100)) == {item.item_id for item in latest.values() if item.removed_at}
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", ""]), max_size=40), st.integers(1, 12), st.floats(0.05, 1))
