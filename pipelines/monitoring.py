@@ -18,7 +18,7 @@ from serving.gateway.clock import wall_clock
 from serving.monitoring.fingerprint import IN_VERSION, Fingerprint
 from serving.monitoring.measures import Measure
 from serving.monitoring.monitor import due_windows, observe
-from serving.monitoring.records import evaluate_rules, last_window, read_state
+from serving.monitoring.records import Measured, evaluate_rules, last_window, read_state, unjudged_windows
 from serving.monitoring.rules import BadRules, Rules
 from serving.monitoring.triggers import Fired
 from serving.monitoring.vectors import Embedder
@@ -194,6 +194,11 @@ def _look(
     stop: threading.Event,
     clock: Callable[[], int],
 ) -> Iterator[MonitoredWindow]:
+    # First those that a look which ended early, or lost the store, has stored and told nobody of.
+    for left in unjudged_windows(store, round(watched.hours * 3_600)):
+        if stop.is_set():
+            return
+        yield _judge(watched, store, rules, left, [], stop, clock)
     for start, end in due_windows(store, clock(), hours=watched.hours):
         if stop.is_set():
             return
@@ -206,13 +211,26 @@ def _look(
             embed=embedder,
             positive_rating=watched.positive_rating,
         )
-        fired = evaluate_rules(store, rules, seen, clock())
-        raised = read_state(store, (end - start) // SECOND).raised
-        look = MonitoredWindow(start, end, seen.measures, seen.skipped, fired, raised)
-        wanted = any(each.state == "raised" and each.action == "retrain" for each in fired)
-        if wanted and watched.retraining is not None:
-            look = replace(look, retrained=_retrain(watched.retraining, stop))
-        yield look
+        yield _judge(watched, store, rules, seen, seen.skipped, stop, clock)
+
+
+def _judge(
+    watched: Watched,
+    store: Store,
+    rules: Rules,
+    seen: Measured,
+    skipped: list[str],
+    stop: threading.Event,
+    clock: Callable[[], int],
+) -> MonitoredWindow:
+    """Judge a window that is stored, and do what the rules ask for."""
+    fired = evaluate_rules(store, rules, seen, clock())
+    raised = read_state(store, (seen.end - seen.start) // SECOND).raised
+    look = MonitoredWindow(seen.start, seen.end, seen.measures, skipped, fired, raised)
+    wanted = any(each.state == "raised" and each.action == "retrain" for each in fired)
+    if wanted and watched.retraining is not None:
+        look = replace(look, retrained=_retrain(watched.retraining, stop))
+    return look
 
 
 def _fingerprint(watched: Watched, model: str, version: int) -> Fingerprint | None:

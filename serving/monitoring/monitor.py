@@ -18,13 +18,12 @@ from serving.monitoring.features import OF_THE_AGENDA, Feature, Samples
 from serving.monitoring.fingerprint import BadFingerprint, Fingerprint
 from serving.monitoring.measures import NEW_HOURS, K, Measure, measure
 from serving.monitoring.memory import keep_window, live_reference, window_before
-from serving.monitoring.records import last_window, read_measures, usual_sizes, write_measures
+from serving.monitoring.records import MOST_DUE, last_window, read_measures, usual_sizes, write_measures
 from serving.monitoring.samples import HISTORY, MOST_USERS, Sampled, sample
 from serving.monitoring.window import LAG_SECONDS, SECOND, Window, count_positives, read_window
 
 _HOUR = 3_600 * SECOND
 _USUAL, _FEWEST_USUAL = 7, 3  # windows before that say what clicks are usual
-_MOST_DUE = 60
 
 Embed = Callable[[Samples, int], np.ndarray]
 FindFingerprint = Callable[[str, int], Fingerprint | None]
@@ -151,7 +150,7 @@ def observe(
 
 
 def due_windows(
-    store: Store, now: int, *, hours: float = 24.0, lag_seconds: float = LAG_SECONDS, most: int = _MOST_DUE
+    store: Store, now: int, *, hours: float = 24.0, lag_seconds: float = LAG_SECONDS, most: int = MOST_DUE
 ) -> list[tuple[int, int]]:
     """Full windows that are over and not stored yet, the oldest first: after the last stored one, or from the first
     slate on. They begin at multiples of their length since 1970, UTC.

@@ -21,6 +21,7 @@ from serving.monitoring.rules import Rules
 from serving.monitoring.triggers import Fired, State, step
 from serving.monitoring.window import SECOND
 
+MOST_DUE = 60  # windows that are made up for
 _LOOKED_BACK, _FIRST, _FEWEST = 28, 7, 3  # windows that say what is usual
 _FIELDS = [field.name for field in fields(Measure)]
 _COLUMNS = [MEASURES.c[name] for name in _FIELDS]
@@ -103,12 +104,27 @@ def last_window(store: Store, seconds: int | None = None) -> Stored | None:
         found = connection.execute(query if seconds is None else query.where(table.seconds == seconds)).first()
         if found is None:
             return None
-        rows = connection.execute(
-            sa.select(*_COLUMNS)
-            .where(table.start == found.start, table.seconds == found.seconds)
-            .order_by(table.variant, table.slice, table.metric)
-        )
-        return Stored(found.start, found.start + found.seconds * SECOND, [_measure(row) for row in rows])
+        return _stored(connection, found.start, found.seconds)
+
+
+def unjudged_windows(store: Store, seconds: int, *, most: int = MOST_DUE) -> list[Stored]:
+    """Windows of this length that are stored and no rules have judged, the oldest first: a monitor ended between the
+    two, or the store was away.
+
+    Args:
+        most: The latest ones.
+
+    Raises:
+        StoreAway: The database cannot be reached.
+        BadStore: As for `read_state`.
+    """
+    judged, table = read_state(store, seconds).window, MEASURES.c
+    query = sa.select(table.start).distinct().where(table.seconds == seconds)
+    if judged is not None:
+        query = query.where(table.start > judged)
+    with store.reading() as connection:
+        starts = connection.execute(query.order_by(table.start.desc()).limit(most)).scalars().all()
+        return [_stored(connection, start, seconds) for start in reversed(starts)]
 
 
 def usual_sizes(store: Store, before: int, *, seconds: int, role: str) -> dict[str, float]:
@@ -215,6 +231,13 @@ def evaluate_rules(store: Store, rules: Rules, seen: Measured, now: int) -> list
             rows = [each._asdict() | {"id": f"{seen.start}/{seconds}/{each.rule}/{each.state}"} for each in fired]
             connection.execute(ignoring_known(store, ALERTS), rows)
     return fired
+
+
+def _stored(connection: sa.Connection, start: int, seconds: int) -> Stored:
+    table = MEASURES.c
+    query = sa.select(*_COLUMNS).where(table.start == start, table.seconds == seconds)
+    rows = connection.execute(query.order_by(table.variant, table.slice, table.metric))
+    return Stored(start, start + seconds * SECOND, [_measure(row) for row in rows])
 
 
 def _rules(seconds: int) -> str:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from pipelines import monitoring
 from pipelines.cli.app import run
 from pipelines.errors import BadInput
 from pipelines.monitoring import RetrainCommand, Watched, monitor, stored, watch
-from serving.events import Store
+from serving.events import Store, StoreAway
 from tests.serving.monitoring.conftest import DAY, HOUR, a_day, put_catalogue
 
 RULES = "rules: [{name: traffic, metric: slates, above: 10, action: retrain, cool_down_hours: 0}]"
@@ -125,6 +126,31 @@ def test_a_rule_starts_a_retraining(
     assert last.raised == ["traffic"]
     told = [each for look in looks for each in look.fired]
     assert [each.state for each in told] == ["raised", "raised"]
+
+
+def test_a_window_that_was_stored_and_not_judged_is_judged_next(
+    where: str, rules: Path, tmp_path: Path, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is away, or the process is killed, between the two: nothing it would have told may be lost."""
+    watched = Watched(where, rules=rules, retraining=Instead(where, tmp_path, "feed", tmp_path / "work"))
+    judge = monitoring.evaluate_rules
+
+    def away(*arguments: Any) -> Any:
+        monkeypatch.setattr(monitoring, "evaluate_rules", judge)
+        raise StoreAway("The store cannot be used at the moment.")
+
+    def clock() -> int:
+        return first + 3 * DAY + 2 * HOUR
+
+    monkeypatch.setattr(monitoring, "evaluate_rules", away)
+    with pytest.raises(BadInput, match="cannot be used"):
+        list(monitor(watched, clock=clock))
+    looks = list(monitor(watched, clock=clock))
+    assert [look.start for look in looks] == [first + DAY, first + 2 * DAY]
+    assert [[each.rule for each in look.fired] for look in looks] == [["traffic"], ["traffic"]]
+    assert all(look.retrained and look.retrained.startswith("done") for look in looks)
+    assert looks[0].measures
+    assert list(monitor(watched, clock=clock)) == []
 
 
 def test_watching_goes_on_until_it_is_stopped(where: str, rules: Path, tmp_path: Path, first: int) -> None:

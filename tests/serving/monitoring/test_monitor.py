@@ -30,7 +30,7 @@ from serving.monitoring import (
     read_measures,
 )
 from serving.monitoring.features import Samples
-from serving.monitoring.records import read_state
+from serving.monitoring.records import read_state, unjudged_windows
 from tests.serving.monitoring.conftest import DAY, HISTORY, HOUR, MICRO, START, Traffic, a_day, the_past
 
 
@@ -169,6 +169,21 @@ def test_two_monitors_fire_once(store: Store) -> None:
     assert read_state(store, 86_400).raised == ["busy"]
     # Windows of another length are judged by themselves.
     assert read_state(store, 3_600).raised == []
+
+
+def test_what_is_not_judged_yet_is_told_in_its_order(store: Store) -> None:
+    days(store, 4)
+    seen = [see(store, number) for number in range(4)]
+    assert [each.start for each in unjudged_windows(store, 86_400)] == [each.start for each in seen]
+    assert unjudged_windows(store, 3_600) == []
+    assert [each.start for each in unjudged_windows(store, 86_400, most=2)] == [each.start for each in seen[2:]]
+    evaluate_rules(store, Rules(), seen[1], 0)
+    left = unjudged_windows(store, 86_400)
+    assert [each.start for each in left] == [START + 2 * DAY, START + 3 * DAY]
+    assert sorted(left[0].measures, key=lambda each: each.key) == sorted(seen[2].measures, key=lambda each: each.key)
+    for each in left:
+        evaluate_rules(store, Rules(), each, 0)
+    assert unjudged_windows(store, 86_400) == []
 
 
 def test_a_memory_of_another_time_is_refused(local_store: Store) -> None:
