@@ -7,21 +7,20 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from serving.edge.errors import BadBundle, BadRequest, NotFound
+from serving.edge.guard import Gone, Receive, Refused, read_body
 from serving.edge.store import BundleStore
 
 _log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 1 << 20
 MAX_QUEUED = 64  # requests at once; more get 429
 
 Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Answer: TypeAlias = tuple[int, dict[str, Any]]
 
@@ -61,23 +60,20 @@ class EdgeApi:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        method, path = scope["method"], scope["raw_path"].decode("latin-1")
+        method, path, close = scope["method"], scope["raw_path"].decode("latin-1"), False
         self._under_way += 1
         try:
-            if self._under_way > MAX_QUEUED:
-                status, answer = 429, _error(f"More than {MAX_QUEUED} requests are under way.")
-            else:
-                status, answer = await self._answer(method, path, scope, receive)
-        except _Gone:
+            status, answer = await self._answer(method, path, dict(scope["headers"]), receive)
+        except Gone:
             return
+        except Refused as error:
+            status, answer, close = error.status, _error(error.message), error.unread
         except BadRequest as error:
             status, answer = 400, _error(str(error))
         except NotFound as error:
             status, answer = 404, _error(str(error))
         except BadBundle as error:
             status, answer = 409, _error(str(error))
-        except _TooLarge:
-            status, answer = 413, _error(f"The body is larger than {MAX_BODY_BYTES} bytes.")
         except Exception:
             _log.exception("%s %s failed.", method, path)
             status, answer = 500, _error("The server failed; its log says why.")
@@ -85,26 +81,29 @@ class EdgeApi:
             self._under_way -= 1
         body = json.dumps(answer, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        if status == 413:
+        if close:
             headers.append((b"connection", b"close"))  # the rest of the body is not waited for
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, method: str, path: str, scope: Scope, receive: Receive) -> Answer:
+    async def _answer(self, method: str, path: str, headers: Mapping[bytes, bytes], receive: Receive) -> Answer:
+        # Before the limit: a server that is busy is not dead.
         if path in ("/healthz", "/readyz"):
             _allow(method, "GET", "HEAD")
             return (200, {"status": "ok"}) if path == "/healthz" else self._ready()
+        if self._under_way > MAX_QUEUED:
+            raise Refused(429, f"More than {MAX_QUEUED} requests are under way.")
         if path == "/v1/recommendations":
             _allow(method, "POST")
-            body = await _read(receive, scope["headers"])
+            body = await read_body(receive, headers)
             return await self._in(self._answering, self._recommend, body)
         if path in ("/v1/reload", "/v1/rollback"):
             _allow(method, "POST")
-            body = await _read(receive, scope["headers"])
+            body = await read_body(receive, headers)
             return await self._in(self._changing, self._reload if path == "/v1/reload" else self._rollback, body)
         if path.startswith(_ITEMS) and len(path) > len(_ITEMS):
             _allow(method, "PUT", "DELETE")
-            body = await _read(receive, scope["headers"])
+            body = await read_body(receive, headers)
             return await self._in(self._changing, self._put if method == "PUT" else self._delete, path, body)
         raise NotFound(f"There is nothing at {path[:200]}.")
 
@@ -226,31 +225,3 @@ def _item(path: str) -> str:
 
 def _error(sentence: str) -> dict[str, Any]:
     return {"error": sentence}
-
-
-class _TooLarge(Exception):
-    pass
-
-
-class _Gone(Exception):
-    """The client went away before it had sent its request."""
-
-
-async def _read(receive: Receive, headers: list[tuple[bytes, bytes]]) -> bytes:
-    for name, value in headers:
-        if name == b"content-length" and int(value) > MAX_BODY_BYTES:
-            raise _TooLarge
-        if name == b"content-encoding" and value.strip().lower() != b"identity":
-            raise BadRequest("The body must not be compressed.")
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > MAX_BODY_BYTES:
-            raise _TooLarge
-        if not message.get("more_body", False):
-            return b"".join(chunks)

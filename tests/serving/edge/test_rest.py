@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from serving.edge.errors import BadRequest
-from serving.edge.rest import MAX_BODY_BYTES
+from serving.edge.guard import MAX_BODY_BYTES
 from serving.edge.server import EdgeServer
 
 
