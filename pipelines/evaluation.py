@@ -55,7 +55,7 @@ def evaluate(
         engine: Opens what prepares the events.
 
     Raises:
-        BadInput: There is nothing to judge on.
+        BadInput: There is nothing to judge on, or the run's own dataset is another since then.
 
     Example:
         >>> from pipelines import Run, evaluate
@@ -66,7 +66,14 @@ def evaluate(
         ['count', 'high', 'lead_high', 'lead_low', 'lead_mean', 'low']
     """
     out, report = (None if path is None else check_file(Path(path)) for path in (out, report))
-    own = prepare(run.training_data(), run.recipe, engine=engine)
+    trained_on = run.training_data()
+    if other is None and not run.was_trained_on(trained_on):
+        # Its test part would be cut anew, and hold what the run has learned from.
+        raise BadInput(
+            f"{trained_on.folder} is no longer the dataset that {run.folder} was trained on: put that back, or name "
+            "what is to be judged with --data."
+        )
+    own = prepare(trained_on, run.recipe, engine=engine)
     data = own if other is None else prepare_for(run, other, engine=engine)
     slates = Slates.of(data.behaviour, data.parts.requests == Part.TEST, known_only=True)
     wanted = data.parts.interactions == Part.TEST

@@ -183,7 +183,7 @@ def _calibrated(run: Run, dataset: Dataset, data: Prepared, towers: ModelRanker)
             f"{dataset.folder} has no request with a click and an item left alone to calibrate on: use --by margin."
         )
     rule = run.recipe.data.split
-    if dataset.fingerprint() == run.origin.data and rule.by in ("time", "last", "users"):
+    if run.was_trained_on(dataset) and rule.by in ("time", "last", "users"):
         part = split(data.behaviour, rule, on_requests=True, seed=run.recipe.training.seed).requests
         held = usable & ((part == Part.TEST) | ((part == Part.VALIDATION) & (not run.recipe.training.refit)))
         if held.any():

@@ -133,6 +133,10 @@ class Run:
                 "name one with --data."
             ) from None
 
+    def was_trained_on(self, dataset: Dataset) -> bool:
+        """Whether it is still the dataset that the run was trained on, table by table."""
+        return dataset.fingerprint() == self.origin.data
+
     @cached_property
     def fingerprint(self) -> str:
         """A short name for its exact weights."""

@@ -70,7 +70,7 @@ def real_histories(
     recipe = Recipe.model_validate(manifest["recipe"])
     run = Run(version, recipe, facts.vocabulary, Origin.model_validate(manifest["trained_on"]))
     data, part, chosen = prepare_for(run, dataset), "all", None
-    if dataset.fingerprint() == run.origin.data:
+    if run.was_trained_on(dataset):
         test = prepare(dataset, recipe).parts.interactions == Part.TEST
         if len(test) == len(data.behaviour.interactions) and test.any():
             part, chosen = "test", test

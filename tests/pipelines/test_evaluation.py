@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from pipelines.artefacts import read_json, write_json
 from pipelines.data.dataset import Dataset
 from pipelines.data.engine import choose_engine
 from pipelines.errors import BadInput
@@ -59,14 +62,32 @@ def test_metrics_are_not_what_a_broken_ranker_would_get(run_folder: Path) -> Non
 
 
 def test_a_run_without_its_dataset_says_where_it_was(run_folder: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "run"
     shutil.copytree(run_folder, copy)
     origin = copy / "origin.json"
     origin.write_text(origin.read_text().replace("/data", "/gone"))
     with pytest.raises(BadInput, match=r"no longer at .*gone.*--data"):
         evaluate(Run.open(copy))
+
+
+def moved(run_folder: Path, dataset: Path, folder: Path) -> Path:
+    """A copy of the run whose dataset is a copy too."""
+    shutil.copytree(run_folder, folder / "run")
+    shutil.copytree(dataset, folder / "data")
+    origin = read_json(folder / "run" / "origin.json")
+    write_json(folder / "run" / "origin.json", origin | {"dataset": str(folder / "data")})
+    return folder / "run"
+
+
+def test_a_dataset_that_is_another_since_training_has_no_test_part_of_the_run(
+    run_folder: Path, dataset_folder: Path, tmp_path: Path
+) -> None:
+    run = Run.open(moved(run_folder, dataset_folder, tmp_path))
+    assert evaluate(run)["requests"] == evaluate(Run.open(run_folder))["requests"]
+    events = pq.read_table(tmp_path / "data" / "events.parquet")
+    pq.write_table(events.slice(0, len(events) - 100), tmp_path / "data" / "events.parquet")
+    with pytest.raises(BadInput, match=r"is no longer the dataset that .* was trained on.*--data"):
+        evaluate(run)
 
 
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # py4j's
