@@ -41,3 +41,16 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return address == "localhost"
+
+
+def names_an_address(host: bytes) -> bool:
+    """Whether a Host header is localhost or an address, or none: any other name may be that of a site whose owner lets
+    it lead to this machine (DNS rebinding), so that its pages may read what is answered."""
+    name = host.decode("latin-1").rpartition(":")[0] if host.rpartition(b":")[2].isdigit() else host.decode("latin-1")
+    if name.lower() in ("", "localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True

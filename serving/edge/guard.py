@@ -1,4 +1,5 @@
-"""What every request passes before it is answered: its body is read whole, within bounds of size and time."""
+"""What every request passes before it is answered: no page of another site sent it, and its body is read whole, within
+bounds of size and time."""
 
 from __future__ import annotations
 
@@ -6,8 +7,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
+from serving.listening import names_an_address
+
 MAX_BODY_BYTES = 1 << 20
 _SECONDS = 30
+_CHANGING = {"POST", "PUT", "DELETE"}
 
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -28,11 +32,29 @@ class Gone(Exception):
     """The client went away before it had sent its request."""
 
 
+def check_site(method: str, headers: Mapping[bytes, bytes], *, any_host: bool) -> None:
+    """See that a page of another site, open in a browser on this machine, neither reads nor changes anything: no keys
+    are asked for.
+
+    Args:
+        any_host: Whether the server may be called by a name.
+
+    Raises:
+        Refused: It may be such a page.
+    """
+    host = headers.get(b"host", b"")
+    if not any_host and not names_an_address(host):
+        raise Refused(403, "Without --allow-public-bind this server answers at localhost alone.")
+    origin = headers.get(b"origin")  # browsers send it with whatever may change something
+    if method in _CHANGING and origin is not None and origin.partition(b"://")[2].lower() != host.lower():
+        raise Refused(403, "A page of another site may not ask this.")
+
+
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
     """The whole body.
 
     Raises:
-        Refused: It is compressed, too large, or does not come in time.
+        Refused: It is compressed, too large, not declared as JSON, or does not come in time.
         Gone: The client went away.
     """
     length = headers.get(b"content-length", b"")
@@ -51,9 +73,13 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes]) -> bytes:
                 if len(body) > MAX_BODY_BYTES:
                     raise _too_large()
                 if not message.get("more_body", False):
-                    return bytes(body)
+                    break
     except TimeoutError:
         raise Refused(408, f"The body did not come within {_SECONDS} seconds.", unread=True) from None
+    # Strictly: a page of another site may send any other type to this machine without asking.
+    if body and not headers.get(b"content-type", b"").startswith(b"application/json"):
+        raise Refused(415, "Send the body as JSON, with the header Content-Type: application/json.")
+    return bytes(body)
 
 
 def _too_large() -> Refused:

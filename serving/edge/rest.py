@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from serving.edge.errors import BadBundle, BadRequest, NotFound
-from serving.edge.guard import Gone, Receive, Refused, read_body
+from serving.edge.guard import Gone, Receive, Refused, check_site, read_body
 from serving.edge.store import BundleStore
 
 _log = logging.getLogger(__name__)
@@ -41,11 +41,14 @@ class EdgeApi:
     - `POST /v1/reload` {bundle} and `POST /v1/rollback`.
     - `GET /healthz`, and `/readyz`, which names the bundle in service and those refused.
 
-    A wrong request gets 4xx and {error: one sentence}.
+    A wrong request gets 4xx and {error: one sentence}; so does one that a page of another site may have sent.
+
+    Args:
+        any_host: Whether the server may be called by another name than localhost or an address.
     """
 
-    def __init__(self, store: BundleStore) -> None:
-        self._store = store
+    def __init__(self, store: BundleStore, *, any_host: bool = False) -> None:
+        self._store, self._any_host = store, any_host
         # Models take turns anyway; a change of bundles must not hold up recommendations.
         self._answering = ThreadPoolExecutor(2, thread_name_prefix="answers")
         self._changing = ThreadPoolExecutor(1, thread_name_prefix="changes")
@@ -93,6 +96,7 @@ class EdgeApi:
             return (200, {"status": "ok"}) if path == "/healthz" else self._ready()
         if self._under_way > MAX_QUEUED:
             raise Refused(429, f"More than {MAX_QUEUED} requests are under way.")
+        check_site(method, headers, any_host=self._any_host)
         if path == "/v1/recommendations":
             _allow(method, "POST")
             body = await read_body(receive, headers)

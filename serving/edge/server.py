@@ -25,6 +25,7 @@ class EdgeServer:
         folder: See `BundleStore`.
         port: 0 for any free one.
         bind_address: A loopback address, unless `allow_public_bind`: the server asks for no keys.
+        allow_public_bind: Whether other machines may reach it, and it may be called by a name.
         poll_seconds: See `BundleStore`.
 
     Raises:
@@ -60,7 +61,7 @@ class EdgeServer:
         self.store = BundleStore(folder, poll_seconds=poll_seconds)
         listener = bind(bind_address, port, "The edge server")
         self.url = f"http://{host_and_port(bind_address, listener.getsockname()[1])}"
-        self._api = EdgeApi(self.store)
+        self._api = EdgeApi(self.store, any_host=allow_public_bind)
         self._http = HttpServer(self._api, listener, _DRAIN_SECONDS)
 
     def start(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 import time
@@ -18,6 +17,7 @@ from serving.gateway.bodies import Bodies, Gone
 from serving.gateway.errors import Refused
 from serving.gateway.metrics import Metrics
 from serving.gateway.settings import Settings
+from serving.listening import names_an_address
 
 _log = logging.getLogger("serving.gateway.requests")
 
@@ -163,7 +163,7 @@ class Guard:
                 raise Refused(401, "Send a key that counts: Authorization: Bearer KEY.")
             if scope and scope not in key.scopes:
                 raise Refused(403, f"This key is not for {scope}.")
-        elif not _names_an_address(headers.get(b"host", b"")):
+        elif not names_an_address(headers.get(b"host", b"")):
             raise Refused(
                 403, "Without keys this server answers at localhost alone: make one with `belfry keys create`."
             )
@@ -195,19 +195,6 @@ def _presented(headers: dict[bytes, bytes]) -> str:
     bearer = headers.get(b"authorization", b"").decode("latin-1")
     scheme, _, key = bearer.partition(" ")
     return key.strip() if scheme.lower() == "bearer" else headers.get(b"x-api-key", b"").decode("latin-1")
-
-
-def _names_an_address(host: bytes) -> bool:
-    """Whether a Host header is localhost or an address, or none: any other name may be that of a site whose owner lets
-    it lead to this machine (DNS rebinding), so that its pages may read what is answered."""
-    name = host.decode("latin-1").rpartition(":")[0] if host.rpartition(b":")[2].isdigit() else host.decode("latin-1")
-    if name.lower() in ("", "localhost"):
-        return True
-    try:
-        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return False
-    return True
 
 
 def _request_id(given: bytes | None) -> str:

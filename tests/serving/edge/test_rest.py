@@ -111,7 +111,7 @@ WRONG = [
 def test_wrong_requests_are_told_in_one_sentence(
     client: httpx.Client, method: str, path: str, body: bytes, status: int
 ) -> None:
-    found = client.request(method, path, content=body)
+    found = client.request(method, path, content=body, headers={"content-type": "application/json"})
     assert found.status_code == status, found.text
     sentence = json.loads(found.content)["error"]
     assert sentence.endswith(".")
