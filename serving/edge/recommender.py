@@ -18,7 +18,7 @@ from serving.edge.journal import Article, Entry, Journal, re_encoded
 from serving.edge.requests import Query
 from serving.edge.wordpiece import join_fields, strip
 
-MAX_ADDED = 10_000  # articles added on the box; a new bundle has room for all
+MAX_ADDED = 10_000  # articles added on the box that are on offer; a new bundle has room for all
 _HOUR = 3600.0
 
 
@@ -171,16 +171,17 @@ class EdgeRecommender:
         embedding, appeal = self._encoded(item, article)
         identity = self.bundle.identity
         with self._changing:
-            if item not in self._catalogue.added and len(self._catalogue.added) >= MAX_ADDED:
-                raise BadRequest(f"{MAX_ADDED} articles have been added to this bundle: serve a newer one.")
+            old = self._catalogue
+            if item not in old.added and len(old.added) >= MAX_ADDED:
+                old = self._with_room(old)
             entry = Entry(item, article, identity, identity, embedding, appeal)
             added = self._added(entry, embedding)
             self._journal.append(entry)
-            old = self._catalogue
             self._catalogue = Catalogue(old.items, {**old.added, item: added}, old.removed - {item})
 
     def remove_item(self, item: str) -> None:
-        """Recommend an item no more. Histories that have it still count.
+        """Recommend an item no more. Histories that have it still count; of one that was added on the box, until another
+        bundle is served or a new article needs the room.
 
         Raises:
             NotFound: There is no such item.
@@ -193,6 +194,18 @@ class EdgeRecommender:
             keep = old if item in self._catalogue.added and old is not None else Entry(item, None)
             self._journal.append(replace(keep, on_offer=False))
             self._catalogue = _without(self._catalogue, item)
+
+    def _with_room(self, catalogue: Catalogue) -> Catalogue:
+        """The catalogue without an article that was added and removed; that it was removed is still known."""
+        added = dict(catalogue.added)
+        gone = next((item for item, each in added.items() if not each.on_offer), None)
+        if gone is None:
+            raise BadRequest(
+                f"{MAX_ADDED} articles that were added to this bundle are on offer: remove some, or serve a newer one."
+            )
+        self._journal.append(Entry(gone, None, on_offer=False))
+        del added[gone]
+        return Catalogue(catalogue.items, added, catalogue.removed | ({gone} & catalogue.items.place.keys()))
 
     def _user(self, catalogue: Catalogue, query: Query) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the last known events (E,), and the embedding (D,)."""
@@ -293,6 +306,9 @@ class EdgeRecommender:
         for entry in self._journal.entries:
             if not entry.on_offer:
                 removed.add(entry.item)
+                if entry.article and entry.encoded_by != self.bundle.identity:
+                    # Not worth encoding. Its id is kept: a bundle may have it that was made before it was removed.
+                    entry, changed = Entry(entry.item, None, on_offer=False), True
             # What the bundle learned of an item after it was put here is better.
             if entry.article and (entry.item not in items.place or entry.put_on == self.bundle.identity):
                 if entry.encoded_by != self.bundle.identity or entry.embedding is None:

@@ -164,6 +164,48 @@ def test_there_is_a_bound_on_what_is_added(bundles: list[Path], monkeypatch: pyt
         edge.add_item("z", title="wine")
 
 
+def test_what_is_removed_makes_room_and_stays_removed(
+    bundles: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_ADDED", 2)
+    path = tmp_path / "items.jsonl"
+    edge = EdgeRecommender(bundles[0], Journal(path))
+    edge.add_item("i05", title="wine")
+    edge.remove_item("i05")
+    for number in range(40):
+        edge.add_item(f"x{number:02}", title="storm")
+        assert f"x{number:02}" in dict(edge.recommend(k=1000))
+        if number < 38:
+            edge.remove_item(f"x{number:02}")
+    with pytest.raises(BadRequest, match="serve a newer one"):
+        edge.add_item("one too many", title="wine")
+    # The last bundle is one to go back to: what was removed is removed there too.
+    for bundle in (bundles[0], bundles[1], bundles[0]):
+        found = dict(EdgeRecommender(bundle, Journal(path)).recommend(k=1000))
+        assert {item for item in found if item.startswith("x")} == {"x38", "x39"}
+        assert "i05" not in found
+    assert sum(each.article is not None for each in Journal(path).entries) == 2
+
+
+def test_another_bundle_does_not_encode_what_was_removed(bundles: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    edge = EdgeRecommender(bundles[0], Journal(path))
+    for item in ("new", "gone", "i05"):
+        edge.add_item(item, title="storm")
+    for item in ("gone", "i05"):
+        edge.remove_item(item)
+    for bundle in (bundles[1], bundles[0]):
+        other = EdgeRecommender(bundle, Journal(path))
+        assert list(other._catalogue.added) == ["new"]
+        assert not {"gone", "i05"} & set(dict(other.recommend(k=1000)))
+        # It is the bundle's as well, and a history that has it still counts.
+        assert np.abs(other.embed_user(events(["i05"])) - other.embed_user([])).max() > 0.01
+    kept = {each.item: each.article is not None for each in Journal(path).entries}
+    assert kept == {"new": True, "gone": False, "i05": False}
+    # A bundle that was made before the removal may still bring it.
+    assert {each.item for each in Journal(path).entries if not each.on_offer} == {"gone", "i05"}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
