@@ -51,6 +51,7 @@ def build_towers(recipe: Recipe, vocabulary: Vocabulary, *, train_projection: bo
         languages=len(vocabulary.languages),
         devices=len(vocabulary.devices),
         time_of_day=wanted.time_of_day,
+        unheard=vocabulary.unheard,
         scale=settings.scale,
         dropout=settings.history_dropout,
     )

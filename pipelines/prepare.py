@@ -11,14 +11,14 @@ import numpy as np
 from pipelines.data.catalogue import Catalogue, common, places, vocabulary
 from pipelines.data.dataset import Dataset
 from pipelines.data.engine import OpenEngine, open_duckdb
-from pipelines.data.histories import Behaviour, load_behaviour
+from pipelines.data.histories import Behaviour, Interactions, load_behaviour
 from pipelines.data.splits import Part, Parts, everything, held_items, hide, split, split_at_random, split_by_items
 from pipelines.data.window import HistoryWindow
 from pipelines.errors import BadInput
 from pipelines.progress import stages
 from pipelines.recipe import Recipe
 from pipelines.run import Run
-from pipelines.vocabulary import Vocabulary
+from pipelines.vocabulary import Signal, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def prepare(
         languages=vocabulary(np.concatenate([catalogue.language, log.user_language])) if wanted.language else [],
         devices=vocabulary(np.concatenate([log.device, behaviour.requests.device])) if wanted.device else [],
         items=vocabulary(catalogue.ids[known_items[1:]]) if wanted.item_id or linear else [],
+        unheard=_unheard(dataset, recipe, log, parts),
     )
     words = words if known is None else _knowing(words, known, catalogue)
     return Prepared(
@@ -111,7 +112,19 @@ def _knowing(words: Vocabulary, known: Vocabulary, catalogue: Catalogue) -> Voca
         kept = [word for word in getattr(known, name) if word in there.get(name, {word})]
         return list(dict.fromkeys([*getattr(words, name), *kept]))
 
-    return Vocabulary(**{name: joined(name) for name in Vocabulary.model_fields})
+    unheard = [signal for signal in words.unheard if signal in known.unheard]
+    names = Vocabulary.model_fields.keys() - {"unheard"}
+    return Vocabulary(unheard=unheard, **{name: joined(name) for name in names})
+
+
+def _unheard(dataset: Dataset, recipe: Recipe, log: Interactions, parts: Parts) -> list[Signal]:
+    trained_on = parts.interactions == Part.TRAIN
+    found: dict[Signal, bool] = {
+        "age": _has_times(dataset, recipe),
+        "dwell": bool(log.dwell[trained_on].any()),
+        "scroll": bool(log.scroll[trained_on].any()),
+    }
+    return [signal for signal, there in found.items() if not there]
 
 
 def _divided(behaviour: Behaviour, catalogue: Catalogue, recipe: Recipe, on_requests: bool) -> tuple[Behaviour, Parts]:
@@ -157,10 +170,14 @@ def _window(dataset: Dataset, behaviour: Behaviour, recipe: Recipe, words: Vocab
     return HistoryWindow(
         log,
         recipe.features.history,
-        has_times=dataset.info.clock == "utc" and recipe.data.histories == "before",
+        has_times=_has_times(dataset, recipe),
         user_language=places(log.user_language, words.languages)[1:],
         devices=words.devices,
     )
+
+
+def _has_times(dataset: Dataset, recipe: Recipe) -> bool:
+    return dataset.info.clock == "utc" and recipe.data.histories == "before"
 
 
 def _end(dataset: Dataset) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 from towers.history import SIGNALS, WeightedMean, signals
@@ -28,6 +29,8 @@ class BehaviourTower(keras.layers.Layer):
         units, layers, heads: Size of the history encoder, see `towers.history_encoders.history_encoder`.
         languages, devices: Sizes of the vocabularies, the unknown at 0 not counted; 0 leaves the input out.
         time_of_day: Whether the time of the request is an input.
+        unheard: Those of `SIGNALS` that the training log does not have. They count as unknown whatever is asked: what
+            an untrained weight makes of them would be noise.
         scale: Start of the learned inverse temperature of the cosine.
         dropout: Of the history encoder.
 
@@ -68,11 +71,15 @@ class BehaviourTower(keras.layers.Layer):
         languages: int = 0,
         devices: int = 0,
         time_of_day: bool = False,
+        unheard: Collection[str] = (),
         scale: float = 10.0,
         dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if wrong := set(unheard) - set(SIGNALS):
+            raise ValueError(f"{', '.join(sorted(wrong))}: no signal of an event (there are {', '.join(SIGNALS)})")
+        self.heard = [float(name not in unheard) for name in SIGNALS]
         self.mean = WeightedMean()
         self.encoder = history_encoder(encoder, units=units, layers=layers, heads=heads, dropout=dropout)
         self.vocabularies = {name: size for name, size in (("language", languages), ("device", devices)) if size}
@@ -83,7 +90,7 @@ class BehaviourTower(keras.layers.Layer):
         history, width = shapes["history"], shapes["history"][-1]
         for layer in (self.mean, self.encoder):
             if layer is not None:
-                layer.build(history, (*history[:-1], SIGNALS), history[:-1])
+                layer.build(history, (*history[:-1], len(SIGNALS)), history[:-1])
         self.log_scale = self.add_weight(
             name="log_scale", shape=(), initializer=keras.initializers.Constant(math.log(self.start_scale))
         )
@@ -99,6 +106,8 @@ class BehaviourTower(keras.layers.Layer):
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         history_BxHxD, present_BxH = inputs["history"], inputs["present"]
         signals_BxHxS = signals(inputs["age_seconds"], inputs["dwell_seconds"], inputs["scroll_depth"])
+        if not all(self.heard):
+            signals_BxHxS *= tf.constant(self.heard)
         mean_BxD = self.mean(history_BxHxD, signals_BxHxS, present_BxH)
         events_Bx1 = tf.reduce_sum(tf.cast(present_BxH, tf.float32), axis=1, keepdims=True)
         scale_Bx1 = tf.exp(self.log_scale + self.length_coefficient * tf.math.log1p(events_Bx1))

@@ -6,7 +6,7 @@ from typing import Any
 
 from towers.runtime import keras, tf
 
-SIGNALS = 3
+SIGNALS = ("age", "dwell", "scroll")
 
 
 def signals(age_seconds: tf.Tensor, dwell_seconds: tf.Tensor, scroll_depth: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines.build import build_model
-from pipelines.data.dataset import Dataset
+from pipelines.data.dataset import Dataset, write_info
 from pipelines.errors import BadInput
 from pipelines.prepare import prepare
 from pipelines.recipe import Recipe
@@ -74,6 +74,25 @@ def test_towers_are_not_put_on_an_encoder_that_they_were_not_trained_on(
     as_it_began = origin_of(Run.open(run_folder).recipe, run.training_data())
     resumed = origin_of(run.recipe, run.training_data())
     assert resumed.model_copy(update={"recipe": as_it_began.recipe}).difference(as_it_began) == "weights of an encoder"
+
+
+def test_a_model_of_a_log_without_times_does_not_mind_that_it_is_served_with_them(
+    dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    timeless = tmp_path / "data"
+    shutil.copytree(dataset_folder, timeless)
+    dataset = Dataset.open(timeless)
+    write_info(timeless, dataset.info.model_copy(update={"clock": "row order"}))
+    train(recipe(small_recipe, training={"epochs": 1}), Dataset.open(timeless), tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    assert run.vocabulary.unheard == ["age"]
+    data = prepare(run.training_data(), run.recipe)
+    model, users = run.model(data.catalogue), np.arange(3)
+    asked = data.window.batch(users, data.behaviour.interactions.user_offsets[1:4], np.zeros(3, np.int64))
+    assert asked["history"].any()
+    assert not asked["age_seconds"].any()
+    served = asked | {"age_seconds": np.full_like(asked["age_seconds"], 1.7e9)}
+    np.testing.assert_array_equal(model.embed_users(served), model.embed_users(asked))
 
 
 def test_same_seed_same_metrics_and_weights(

@@ -43,10 +43,9 @@ def scores(model: Any, data: Prepared) -> np.ndarray:
 def changed(words: Vocabulary, seed: int) -> Vocabulary:
     """The same strings in another order, among strings that nobody knows."""
     rng = np.random.default_rng(seed)
-    content = {
-        name: [*rng.permutation([*known, "new1", "new2"]).tolist()] for name, known in words.model_dump().items()
-    }
-    return Vocabulary.model_validate(content)
+    strings = words.model_dump(exclude={"unheard"})
+    content = {name: rng.permutation([*known, "new1", "new2"]).tolist() for name, known in strings.items()}
+    return Vocabulary.model_validate(content | {"unheard": words.unheard})
 
 
 @pytest.mark.parametrize("seed", [None, 1, 2])

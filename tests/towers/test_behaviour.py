@@ -77,6 +77,17 @@ def test_what_is_unknown_adds_nothing(name: str) -> None:
     assert np.abs(made(given).numpy()[0] - before[0]).max() > 1
 
 
+def test_a_signal_that_training_never_had_adds_nothing(encoder: EncoderName) -> None:
+    made = trained(BehaviourTower(encoder=encoder, units=6, unheard=["age", "scroll"]))
+    given = request()
+    before = made(given).numpy()
+    other = {**given, "age_seconds": given["age_seconds"] + 1e9, "scroll_depth": 1 - given["scroll_depth"]}
+    np.testing.assert_array_equal(made(other).numpy(), before)
+    assert np.abs(made({**given, "dwell_seconds": given["dwell_seconds"] + 1e3}).numpy() - before).max() > 1e-3
+    with pytest.raises(ValueError, match="dwel: no signal of an event"):
+        BehaviourTower(unheard=["dwel"])
+
+
 def test_a_tower_without_context_has_no_weights_for_it() -> None:
     with_all, without = trained(tower()), BehaviourTower(units=6)
     without(request())

@@ -18,7 +18,7 @@ CAUSAL = ["cnn", "transformer"]
 def history(rows: int = 3, length: int = 5, width: int = 4) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     rng = np.random.default_rng(2)
     embeddings = rng.normal(size=(rows, length, width)).astype(np.float32)
-    seen = rng.uniform(0, 3, size=(rows, length, SIGNALS)).astype(np.float32)
+    seen = rng.uniform(0, 3, size=(rows, length, len(SIGNALS))).astype(np.float32)
     present = np.arange(length) < np.array([[length], [2], [0]])[:rows]
     return tf.constant(embeddings), tf.constant(seen), tf.constant(present)
 
@@ -130,7 +130,7 @@ def test_order_matters_to_sequence_models_and_not_to_means(name: str) -> None:
 def test_every_signal_matters(encoder: Any) -> None:
     embeddings, seen, present = history(rows=1)
     before = encoder(embeddings, seen, present).numpy()
-    for signal in range(SIGNALS):
+    for signal in range(len(SIGNALS)):
         changed = seen.numpy()
         changed[0, 1, signal] += 1
         assert np.abs(encoder(embeddings, tf.constant(changed), present).numpy() - before).max() > 1e-4
