@@ -180,8 +180,10 @@ class EdgeRecommender:
             self._catalogue = Catalogue(old.items, {**old.added, item: added}, old.removed - {item})
 
     def remove_item(self, item: str) -> None:
-        """Recommend an item no more. Histories that have it still count; of one that was added on the box, until another
-        bundle is served or a new article needs the room.
+        """Recommend an item no more.
+
+        Histories that have it still count: of one that was added on the box, until another bundle is served, or a new
+        article needs the room.
 
         Raises:
             NotFound: There is no such item.
