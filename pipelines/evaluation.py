@@ -18,6 +18,7 @@ from pipelines.errors import BadInput
 from pipelines.evaluation_page import evaluation_page
 from pipelines.judge import CatalogueTargets, Slates
 from pipelines.metrics import Estimate, bootstrap, rank_metrics
+from pipelines.overlap import are_timed, as_far_as_trained, without_learned
 from pipelines.prepare import Prepared, prepare, prepare_for
 from pipelines.progress import stages, track
 from pipelines.rankers import FixedOrder, Ranker, item_knn, popularity, text_profile, tfidf_profile
@@ -42,10 +43,13 @@ def evaluate(
 ) -> Result:
     """Metrics of a run and of the baselines, with 95 % bootstrap intervals.
 
-    Without `other`, the test part of the run's own dataset is judged; with it, everything in `other`. Slates are
-    judged where there are impressions; the whole catalogue wherever there are positives. `difference` is the model
-    minus a baseline on the same rows, with the interval of the paired bootstrap. `slices` has both for new and known
-    users, new, head and tail items, and languages.
+    Without `other`, the test part of the run's own dataset is judged; with it, everything in `other` that the run
+    cannot have learned from: where the two logs share an event, what is later than the end of the run's
+    (`pipelines.overlap.learned_from`). `left_out_as_learned_from` counts the rest.
+
+    Slates are judged where there are impressions; the whole catalogue wherever there are positives. `difference` is the
+    model minus a baseline on the same rows, with the interval of the paired bootstrap. `slices` has both for new and
+    known users, new, head and tail items, and languages.
 
     Args:
         run: What is judged.
@@ -67,14 +71,20 @@ def evaluate(
     """
     out, report = (None if path is None else check_file(Path(path)) for path in (out, report))
     trained_on = run.training_data()
-    if other is None and not run.was_trained_on(trained_on):
+    same = run.was_trained_on(trained_on)
+    if other is None and not same:
         # Its test part would be cut anew, and hold what the run has learned from.
         raise BadInput(
             f"{trained_on.folder} is no longer the dataset that {run.folder} was trained on: put that back, or name "
             "what is to be judged with --data."
         )
-    own = prepare(trained_on, run.recipe, engine=engine)
-    data = own if other is None else prepare_for(run, other, engine=engine)
+    data = own = prepare(trained_on, run.recipe, engine=engine)
+    learned = {"requests": 0, "positives": 0}
+    if other is not None:
+        # Baselines are to learn from no more than the run has.
+        own = own if same else as_far_as_trained(run, own)
+        timed = are_timed(trained_on, other)
+        data, learned = without_learned(run, own, prepare_for(run, other, engine=engine), timed=timed)
     slates = Slates.of(data.behaviour, data.parts.requests == Part.TEST, known_only=True)
     wanted = data.parts.interactions == Part.TEST
     if data.on_requests:
@@ -94,6 +104,7 @@ def evaluate(
         "catalogue_queries": len(targets.queries),
         "targets_already_seen": targets.already_seen,
         "positives_of_unknown_items": data.behaviour.unknown,
+        "left_out_as_learned_from": learned,
     }
     slices = Slices.of(own, data)
     if len(slates.item):
@@ -199,6 +210,12 @@ def table_lines(result: dict[str, Any]) -> list[str]:
         f"({result['targets_already_seen']:,} targets already seen left out); "
         f"{result['positives_of_unknown_items']:,} positives of items not in the catalogue left out"
     ]
+    learned = result["left_out_as_learned_from"]
+    if any(learned.values()):
+        lines.append(
+            f"left out, since the run may have learned from them: {learned['requests']:,} requests, "
+            f"{learned['positives']:,} positives"
+        )
     for part, columns in (
         ("slates", ("auc", "mrr", "ndcg@5", "ndcg@10", "precision@5")),
         ("catalogue", ("recall@10", "ndcg@10", "recall@100")),

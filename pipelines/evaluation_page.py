@@ -246,6 +246,9 @@ def _judged(result: dict[str, Any], parts: Sequence[str]) -> Html:
             "positives left out everywhere, since the catalogue does not have the item",
         ],
     ]
+    for what, count in result["left_out_as_learned_from"].items():
+        if count:
+            rows.append([f"{what} learned from", f"{count:,}", "left out, since the run may have been trained on them"])
     return section("What was judged", table(["what", "count", "which are"], rows))
 
 

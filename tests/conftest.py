@@ -197,6 +197,23 @@ def dataset_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def grown_dataset_folder(dataset_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`dataset_folder`, and all of its events once more ten days later: a store that has gone on."""
+    import pandas as pd
+
+    from pipelines.data.sources.table import import_table
+
+    folder, source = tmp_path_factory.mktemp("grown"), dataset_folder.parent
+    events = pd.read_csv(source / "events.csv", dtype=str, keep_default_na=False)
+    at = pd.to_datetime(events["at"]) + pd.Timedelta(days=10)
+    later = events.assign(at=at.map(pd.Timestamp.isoformat), request_id="later-" + events["request_id"])
+    pd.concat([events, later]).to_csv(folder / "events.csv", index=False)
+    named = {"items": source / "items.csv", "users": source / "users.csv", "name": "grown"}
+    import_table(folder / "events.csv", folder / "data", **named)
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
 def small_recipe(tiny_preset: str) -> dict[str, dict[str, object]]:
     """A recipe that trains in seconds and uses every input; copy it before changing it."""
     return {

@@ -55,7 +55,7 @@ BEGINS_WITH: dict[str, dict[str, str]] = {
     "docs/measured.md": {},
     "docs/scale-out.md": _RUN,
     "docs/tf-serving.md": {**_RUN, "data/next": "dataset_folder"},
-    "docs/towers.md": {**_DATA, "data/next": "dataset_folder"},
+    "docs/towers.md": {**_DATA, "data/next": "grown_dataset_folder"},
     "docs/tuning.md": _RUN,
 }
 

@@ -4,15 +4,18 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import evaluation
 from pipelines.artefacts import read_json, write_json
 from pipelines.data.dataset import Dataset
 from pipelines.data.engine import choose_engine
 from pipelines.errors import BadInput
 from pipelines.evaluation import evaluate, table_lines
 from pipelines.prepare import prepare
+from pipelines.rankers import popularity
 from pipelines.run import Run
 
 
@@ -41,11 +44,60 @@ def test_evaluation_is_the_same_twice(run_folder: Path) -> None:
     assert evaluate(Run.open(run_folder)) == evaluate(Run.open(run_folder))
 
 
-def test_another_dataset_is_judged_whole(run_folder: Path, dataset_folder: Path) -> None:
-    result = evaluate(Run.open(run_folder), Dataset.open(dataset_folder))
-    assert result["requests"] == len(
-        prepare(Dataset.open(dataset_folder), Run.open(run_folder).recipe).behaviour.requests
+def test_of_a_log_that_has_gone_on_only_what_is_later_is_judged(
+    run_folder: Path, grown_dataset_folder: Path, tmp_path: Path
+) -> None:
+    run = Run.open(run_folder)
+    own = prepare(run.training_data(), run.recipe).behaviour
+    result = evaluate(run, Dataset.open(grown_dataset_folder), report=tmp_path / "report.html")
+    counts = {"requests": len(own.requests), "positives": len(own.interactions)}
+    assert result["left_out_as_learned_from"] == counts
+    assert result["requests"] == len(own.requests)
+    assert result["slates"]["metrics"]["two-tower"]["auc"]["count"] <= len(own.requests)
+    said = f"{counts['requests']:,} requests, {counts['positives']:,} positives"
+    assert f"left out, since the run may have learned from them: {said}" in "\n".join(table_lines(result))
+    assert "requests learned from" in (tmp_path / "report.html").read_text()
+    assert "learned from" not in "\n".join(table_lines(evaluate(run)))
+
+
+def test_a_run_s_own_log_under_another_name_has_nothing_left(run_folder: Path, dataset_folder: Path) -> None:
+    with pytest.raises(BadInput, match=r"holds nothing but what .* learned from \(until 2025-02-.*--data"):
+        evaluate(Run.open(run_folder), Dataset.open(dataset_folder))
+
+
+def test_another_publisher_s_log_of_the_same_time_is_judged_whole(
+    run_folder: Path, dataset_folder: Path, tmp_path: Path
+) -> None:
+    run = Run.open(run_folder)
+    shutil.copytree(dataset_folder, tmp_path / "other")
+    events = pq.read_table(tmp_path / "other" / "events.parquet")
+    users = pc.binary_join_element_wise("other", events["user_id"], "-")
+    events = events.set_column(events.schema.get_field_index("user_id"), "user_id", users)
+    pq.write_table(events, tmp_path / "other" / "events.parquet")
+    result = evaluate(run, Dataset.open(tmp_path / "other"))
+    assert result["requests"] == len(prepare(run.training_data(), run.recipe).behaviour.requests)
+    assert result["left_out_as_learned_from"] == {"requests": 0, "positives": 0}
+
+
+def test_a_run_whose_own_log_has_gone_on_is_judged_on_what_is_later(
+    run_folder: Path,
+    dataset_folder: Path,
+    grown_dataset_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the baselines learn from what is not."""
+    run = Run.open(moved(run_folder, dataset_folder, tmp_path))
+    own = prepare(run.training_data(), run.recipe).behaviour
+    shutil.rmtree(tmp_path / "data")
+    shutil.copytree(grown_dataset_folder, tmp_path / "data")
+    fitted = []
+    monkeypatch.setattr(
+        evaluation, "popularity", lambda item, items: fitted.append(len(item)) or popularity(item, items)
     )
+    result = evaluate(run, Dataset.open(tmp_path / "data"))
+    assert result["left_out_as_learned_from"]["positives"] == len(own.interactions)
+    assert fitted == [len(own.interactions)]
 
 
 def test_text_lines_name_every_ranker(run_folder: Path) -> None:
@@ -91,6 +143,6 @@ def test_a_dataset_that_is_another_since_training_has_no_test_part_of_the_run(
 
 
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # py4j's
-def test_on_spark_a_run_is_judged_the_same(run_folder: Path, dataset_folder: Path, spark_master: str) -> None:
-    run, other = Run.open(run_folder), Dataset.open(dataset_folder)
+def test_on_spark_a_run_is_judged_the_same(run_folder: Path, grown_dataset_folder: Path, spark_master: str) -> None:
+    run, other = Run.open(run_folder), Dataset.open(grown_dataset_folder)
     assert evaluate(run, other, engine=choose_engine("spark", spark_master)) == evaluate(run, other)

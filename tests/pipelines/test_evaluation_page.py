@@ -45,10 +45,10 @@ def test_the_page_is_in_the_run_and_can_be_made_again(
 
 
 def test_other_data_leaves_the_run_alone(
-    run: Path, dataset_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, grown_dataset_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(path.name for path in run.iterdir())
-    other = ["evaluate", str(run), "--data", str(dataset_folder)]
+    other = ["evaluate", str(run), "--data", str(grown_dataset_folder)]
     assert belfry(other) == 0
     assert "page written" not in capsys.readouterr().out
     assert belfry([*other, "--report", str(tmp_path / "pages" / "other.html")]) == 0
