@@ -79,7 +79,8 @@ class TrainingExamples:
         self.added = added or Positives.none()
         self.positives = self._of(self.rows)
         self._order: tuple[int, Positives] = (-1, self.positives)
-        counts = np.bincount(self.positives.item, minlength=items + 1)
+        drawn, share = self._drawn()
+        counts = np.bincount(log.item[drawn], share, items + 1) + np.bincount(self.added.item, minlength=items + 1)
         self.probability = (counts / max(1, counts.sum())).astype(np.float32)
 
     def __len__(self) -> int:
@@ -105,6 +106,14 @@ class TrainingExamples:
     def _of(self, rows: np.ndarray) -> Positives:
         found = Positives.of(self.behaviour.interactions, rows, self.weight[rows]) + self.added
         return found if self.item_weight is None else replace(found, weight=found.weight * self.item_weight[found.item])
+
+    def _drawn(self) -> tuple[np.ndarray, np.ndarray]:
+        """The log's positives that an epoch may have (P,), and how likely each is in it."""
+        if self.histories == "before":
+            return self.rows, np.ones(len(self.rows))
+        user = self.behaviour.interactions.user
+        wanted = np.bincount(user[self.rows], minlength=len(self._of_user) - 1)
+        return self._known, (wanted / np.maximum(np.diff(self._of_user), 1))[user[self._known]]
 
     def _redrawn(self, rng: np.random.Generator) -> np.ndarray:
         """As many positives of each user as `rows` has, any of them."""

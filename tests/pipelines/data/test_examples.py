@@ -13,6 +13,7 @@ from pipelines.data.augmentation import HistoryVariation
 from pipelines.data.dataset import Dataset
 from pipelines.data.examples import TrainingExamples
 from pipelines.data.histories import load_behaviour
+from pipelines.data.positives import Positives
 from pipelines.data.window import NOBODY, HistoryWindow
 from pipelines.recipe import HistoryAugmentation
 
@@ -213,6 +214,21 @@ def test_probability_is_the_share_of_the_training_positives(made: Any) -> None:
     batch = found.batch(1, 0)
     share = [(log.item[chosen] == item).mean() for item in batch["positive"]]
     np.testing.assert_allclose(batch["probability"], share, rtol=1e-6)
+
+
+@pytest.mark.parametrize("most", [1, 3, None])
+def test_probability_of_others_is_how_often_an_item_is_a_positive_over_many_epochs(made: Any, most: int | None) -> None:
+    log, epochs = made.behaviour.interactions, 400
+    added = Positives.of(log, np.array([3, 5, 5]))
+    settings = {"histories": "others", "max_per_user": most, "added": added, "batch_size": 4096, "shown_negatives": 0}
+    found = examples(made, chosen=np.arange(len(log)) % 7 > 0, **settings)
+    seen = np.zeros((epochs, len(made.catalogue) + 1))
+    for epoch in range(epochs):
+        (batch,) = [found.batch(epoch, number) for number in range(len(found))]
+        seen[epoch] = np.bincount(batch["positive"], minlength=seen.shape[1]) / len(batch["positive"])
+    error = seen.std(axis=0) / np.sqrt(epochs)
+    assert (np.abs(seen.mean(axis=0) - found.probability) <= 4 * error + 1e-6).all()
+    assert ((found.probability > 0) == (seen.sum(axis=0) > 0)).all()
 
 
 def test_histories_of_others_are_the_user_s_other_training_positives(made: Any) -> None:
