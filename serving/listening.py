@@ -43,6 +43,16 @@ def is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
+def is_another_site(origin: bytes | None, host: bytes) -> bool:
+    """Whether a request was sent by a page of another site than the one that is asked.
+
+    Args:
+        origin: The Origin header, which browsers send with whatever may change something; None where there is none.
+        host: The Host header.
+    """
+    return origin is not None and origin.partition(b"://")[2].lower() != host.lower()
+
+
 def names_an_address(host: bytes) -> bool:
     """Whether a Host header is localhost or an address, or none: any other name may be that of a site whose owner lets
     it lead to this machine (DNS rebinding), so that its pages may read what is answered."""

@@ -21,7 +21,7 @@ def edge(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any free one.")] = 8510,
     bind: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     allow_public_bind: Annotated[
-        bool, typer.Option("--allow-public-bind", help="Let other machines ask; there are no keys.")
+        bool, typer.Option("--allow-public-bind", help="Let other machines ask, by any host name; there are no keys.")
     ] = False,
     poll_seconds: Annotated[float, typer.Option(min=0, help="How often to look for a newer bundle; 0 is never.")] = 5.0,
     as_json: Json = False,

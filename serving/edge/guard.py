@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
-from serving.listening import names_an_address
+from serving.listening import is_another_site, names_an_address
 
 MAX_BODY_BYTES = 1 << 20
 _SECONDS = 30
@@ -45,8 +45,7 @@ def check_site(method: str, headers: Mapping[bytes, bytes], *, any_host: bool) -
     host = headers.get(b"host", b"")
     if not any_host and not names_an_address(host):
         raise Refused(403, "Without --allow-public-bind this server answers at localhost alone.")
-    origin = headers.get(b"origin")  # browsers send it with whatever may change something
-    if method in _CHANGING and origin is not None and origin.partition(b"://")[2].lower() != host.lower():
+    if method in _CHANGING and is_another_site(headers.get(b"origin"), host):
         raise Refused(403, "A page of another site may not ask this.")
 
 

@@ -17,7 +17,7 @@ from serving.gateway.bodies import Bodies, Gone
 from serving.gateway.errors import Refused
 from serving.gateway.metrics import Metrics
 from serving.gateway.settings import Settings
-from serving.listening import names_an_address
+from serving.listening import is_another_site, names_an_address
 
 _log = logging.getLogger("serving.gateway.requests")
 
@@ -167,6 +167,8 @@ class Guard:
             raise Refused(
                 403, "Without keys this server answers at localhost alone: make one with `belfry keys create`."
             )
+        elif is_another_site(headers.get(b"origin"), headers.get(b"host", b"")):
+            raise Refused(403, "A page of another site may not ask this.")
         rate = (key.rate if key else None) or self._settings.rate
         if rate:
             self._spend(key.key_id if key else "", rate)
@@ -187,7 +189,7 @@ class Guard:
             self._buckets.popitem(last=False)
 
 
-_READ = {b"authorization", b"host", b"x-api-key", b"x-request-id", b"content-length", b"content-type"}
+_READ = {b"authorization", b"host", b"origin", b"x-api-key", b"x-request-id", b"content-length", b"content-type"}
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 
 

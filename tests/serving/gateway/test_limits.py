@@ -158,6 +158,16 @@ def test_without_keys_a_page_whose_name_leads_here_reads_nothing(run: Run, host:
     assert answer.status_code == status, answer.text
 
 
+def test_without_keys_a_page_of_another_site_changes_nothing(run: Run) -> None:
+    served = run()
+    # Of the requests that change something, one needs no body, and a browser asks nobody before it sends it.
+    look = "/v1/experiments/e/look"
+    for origin in ("https://evil.example", "null", f"{served.http.base_url}0"):
+        assert served.http.post(look, headers={"origin": origin}).status_code == 403
+    own = f"http://{served.http.base_url.host}:{served.http.base_url.port}"
+    assert served.http.post(look, headers={"origin": own}).status_code == 404  # there is no such experiment
+
+
 @pytest.mark.parametrize(
     ("since", "status"), [("8", 200), ("-0", 200), ("\x858", 422), (" 8", 422), ("٨", 422), ("8.0", 422)]
 )
