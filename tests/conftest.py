@@ -226,6 +226,13 @@ def small_recipe(tiny_preset: str) -> dict[str, dict[str, object]]:
 
 
 @pytest.fixture(scope="session")
+def plain_recipe(small_recipe: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
+    """`small_recipe` with the plainest history encoder, for tests that train many models and whose matter is another:
+    the graph of a GRU and its gradients is half of what it costs to train so small a model."""
+    return {**small_recipe, "towers": {**small_recipe["towers"], "history_encoder": "mean"}}
+
+
+@pytest.fixture(scope="session")
 def run_folder(
     dataset_folder: Path, small_recipe: dict[str, dict[str, object]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:

@@ -25,21 +25,21 @@ def recipe(base: dict[str, Any], **sections: Any) -> Recipe:
     return Recipe.model_validate(values)
 
 
-def test_every_step_that_is_on_can_be_switched_off_alone(small_recipe: dict[str, Any]) -> None:
+def test_every_step_that_is_on_can_be_switched_off_alone(plain_recipe: dict[str, Any]) -> None:
     augmentation = {"history": HISTORY, "text": {}}
     sections = {"balance": BALANCE, "augmentation": augmentation, "adaptation": {}, "ranking": {}}
     sections |= {"self_training": {}}
-    whole = recipe(small_recipe, **sections, ensemble={"specialists": {"by": "language"}})
+    whole = recipe(plain_recipe, **sections, ensemble={"specialists": {"by": "language"}})
     assert steps_of(whole) == list(STEPS)
     for step in STEPS:
         left = steps_of(switched_off(whole, step))
         assert left == [each for each in STEPS if each != step]
-    assert steps_of(recipe(small_recipe)) == []
-    assert steps_of(recipe(small_recipe, adaptation={"weight": 0.0})) == []
+    assert steps_of(recipe(plain_recipe)) == []
+    assert steps_of(recipe(plain_recipe, adaptation={"weight": 0.0})) == []
 
 
-def test_a_step_that_is_not_known_or_not_on_is_refused(small_recipe: dict[str, Any]) -> None:
-    on = recipe(small_recipe, balance={"weights": 0.5})
+def test_a_step_that_is_not_known_or_not_on_is_refused(plain_recipe: dict[str, Any]) -> None:
+    on = recipe(plain_recipe, balance={"weights": 0.5})
     with pytest.raises(BadInput, match="no such step"):
         switched_off(on, "balance.colour")
     with pytest.raises(BadInput, match=r"it has balance\.weights"):
@@ -47,9 +47,9 @@ def test_a_step_that_is_not_known_or_not_on_is_refused(small_recipe: dict[str, A
 
 
 def test_the_command_shows_each_step_with_intervals(
-    dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataset_folder: Path, plain_recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted = recipe(small_recipe, balance=BALANCE, augmentation={"history": HISTORY, "text": {}})
+    wanted = recipe(plain_recipe, balance=BALANCE, augmentation={"history": HISTORY, "text": {}})
     (tmp_path / "r.yaml").write_text(wanted.dump())
     out = tmp_path / "out"
     given = ["ablate", str(tmp_path / "r.yaml"), "--data", str(dataset_folder), "--out", str(out), "--seeds", "2"]
@@ -82,9 +82,9 @@ def test_the_command_shows_each_step_with_intervals(
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_gains_are_of_the_step_that_a_variant_has_more(dataset_folder: Path, small_recipe: dict[str, Any]) -> None:
+def test_gains_are_of_the_step_that_a_variant_has_more(dataset_folder: Path, plain_recipe: dict[str, Any]) -> None:
     """Without a test part, on the catalogue."""
-    base = copy.deepcopy(small_recipe)
+    base = copy.deepcopy(plain_recipe)
     base["data"] = {"split": {"by": "time", "validation": 0.2, "test": 0.0}, "examples": "interactions"}
     step = "augmentation.history.mask"
     variants = {"nothing": recipe(base), step: recipe(base, augmentation={"history": {"mask": 0.3}})}
@@ -96,10 +96,10 @@ def test_gains_are_of_the_step_that_a_variant_has_more(dataset_folder: Path, sma
 
 
 def test_nothing_to_switch_off_and_nothing_to_judge_on_are_one_sentence(
-    dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataset_folder: Path, plain_recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "plain.yaml").write_text(recipe(small_recipe).dump())
-    values = copy.deepcopy(small_recipe) | {"balance": {"weights": 0.5}, "data": {"split": {"by": "none"}}}
+    (tmp_path / "plain.yaml").write_text(recipe(plain_recipe).dump())
+    values = copy.deepcopy(plain_recipe) | {"balance": {"weights": 0.5}, "data": {"split": {"by": "none"}}}
     (tmp_path / "none.yaml").write_text(yaml.safe_dump(values))
     for name in ("plain", "none"):
         given = [

@@ -29,8 +29,8 @@ def recipe(base: dict[str, Any], **adaptation: Any) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def data(dataset_folder: Path, small_recipe: dict[str, Any]) -> Prepared:
-    return prepare(Dataset.open(dataset_folder), recipe(small_recipe))
+def data(dataset_folder: Path, plain_recipe: dict[str, Any]) -> Prepared:
+    return prepare(Dataset.open(dataset_folder), recipe(plain_recipe))
 
 
 def test_a_step_has_as_many_items_of_each_domain_clicked_on_or_not(data: Prepared) -> None:
@@ -49,9 +49,9 @@ def test_a_step_has_as_many_items_of_each_domain_clicked_on_or_not(data: Prepare
     assert food.sum() == 50, "twelve items are drawn repeatedly"
 
 
-def test_adaptation_changes_no_example(data: Prepared, small_recipe: dict[str, Any]) -> None:
-    plain = training_examples(recipe(small_recipe), data).batch(1, 0)
-    adapted = training_examples(recipe(small_recipe, domain="category"), data).batch(1, 0)
+def test_adaptation_changes_no_example(data: Prepared, plain_recipe: dict[str, Any]) -> None:
+    plain = training_examples(recipe(plain_recipe), data).batch(1, 0)
+    adapted = training_examples(recipe(plain_recipe, domain="category"), data).batch(1, 0)
     assert set(adapted) - set(plain) == {"domain_items", "domain"}
     assert all(np.array_equal(plain[name], adapted[name]) for name in plain)
 
@@ -99,16 +99,16 @@ def test_nothing_of_the_held_out_items_is_left_before_the_test(data: Prepared) -
 
 @pytest.mark.usefixtures("loaded_here")
 def test_an_adapted_recipe_trains_exports_and_leaves_its_head_behind(
-    dataset_folder: Path, small_recipe: dict[str, Any], model_folder: Path, tmp_path: Path
+    dataset_folder: Path, plain_recipe: dict[str, Any], model_folder: Path, tmp_path: Path
 ) -> None:
     from towers.runtime import tf
 
     dataset = Dataset.open(dataset_folder)
-    wanted = recipe(small_recipe, domain="language", method="adversarial", weight=0.5)
+    wanted = recipe(plain_recipe, domain="language", method="adversarial", weight=0.5)
     metrics = train(wanted, dataset, tmp_path / "run")
     assert train(wanted, dataset, tmp_path / "again") == metrics
-    plain = train(recipe(small_recipe), dataset, tmp_path / "plain")
-    assert train(recipe(small_recipe, domain="language", weight=0.0), dataset, tmp_path / "zero") == plain
+    plain = train(recipe(plain_recipe), dataset, tmp_path / "plain")
+    assert train(recipe(plain_recipe, domain="language", weight=0.0), dataset, tmp_path / "zero") == plain
     assert metrics["loss"] != plain["loss"]
     run = Run.open(tmp_path / "run")
     assert "head" not in str([weight.path for weight in run.model(prepare(dataset, wanted).catalogue).weights])
@@ -119,9 +119,9 @@ def test_an_adapted_recipe_trains_exports_and_leaves_its_head_behind(
 
 
 def test_a_recipe_that_leaves_adaptation_nothing_to_train_is_refused(
-    dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path
+    dataset_folder: Path, plain_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    wanted = recipe(small_recipe, domain="language").model_dump(mode="json")
+    wanted = recipe(plain_recipe, domain="language").model_dump(mode="json")
     wanted["features"] |= {"category": False, "item_id": False, "language": False}
     wanted["towers"]["projection"] = "keep"
     with pytest.raises(BadInput, match="nothing to train in the content tower"):
@@ -129,9 +129,9 @@ def test_a_recipe_that_leaves_adaptation_nothing_to_train_is_refused(
 
 
 def test_the_report_compares_three_models_on_the_same_rows(
-    dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path
+    dataset_folder: Path, plain_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    wanted = recipe(small_recipe, weight=0.5)
+    wanted = recipe(plain_recipe, weight=0.5)
     result = adapt(wanted, Dataset.open(dataset_folder), tmp_path / "out", domain="category", held_out="food")
     assert json.loads((tmp_path / "out" / REPORT).read_text()) == result
     for part in ("held_out", "others"):
@@ -147,11 +147,11 @@ def test_the_report_compares_three_models_on_the_same_rows(
 
 
 def test_the_command_refuses_what_is_not_there(
-    dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataset_folder: Path, plain_recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from pipelines.cli.app import run
 
-    (tmp_path / "r.yaml").write_text(recipe(small_recipe).dump())
+    (tmp_path / "r.yaml").write_text(recipe(plain_recipe).dump())
     given = ["adapt", str(tmp_path / "r.yaml"), "--data", str(dataset_folder), "--out", str(tmp_path / "out")]
     assert run([*given, "--domain", "colour", "--held-out", "red"]) == 2
     assert run([*given, "--domain", "category", "--held-out", "nosuch"]) == 2

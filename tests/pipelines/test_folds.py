@@ -19,8 +19,8 @@ from pipelines.unfinished import partial_of
 
 
 @pytest.fixture(scope="module")
-def recipe(small_recipe: dict[str, Any]) -> Recipe:
-    changed = copy.deepcopy(small_recipe)
+def recipe(plain_recipe: dict[str, Any]) -> Recipe:
+    changed = copy.deepcopy(plain_recipe)
     changed["training"]["epochs"] = 1
     return Recipe.model_validate(changed)
 
@@ -42,10 +42,10 @@ def test_every_fold_is_trained_and_judged(recipe: Recipe, dataset_folder: Path, 
 
 
 def test_a_recipe_that_learns_by_heart_is_told(
-    dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path
+    dataset_folder: Path, plain_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
     # Every epoch counts and nobody's id is known elsewhere: what training learned is its own part.
-    by_heart = copy.deepcopy(small_recipe)
+    by_heart = copy.deepcopy(plain_recipe)
     by_heart["features"] = {"text": None, "category": False, "language": False, "history": 2}
     by_heart["towers"] |= {"id_dropout": 0.0, "history_dropout": 0.0, "width": 64, "history_units": 64}
     by_heart["training"] |= {"epochs": 8, "learning_rate": 0.03, "weight_decay": 0.0}

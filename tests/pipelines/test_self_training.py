@@ -36,8 +36,8 @@ def recipe(base: dict[str, Any], self_training: dict[str, Any] | None, **changes
 
 
 @pytest.fixture(scope="module")
-def whole(dataset_folder: Path, small_recipe: dict[str, Any]) -> Prepared:
-    return prepare(Dataset.open(dataset_folder), recipe(small_recipe, None))
+def whole(dataset_folder: Path, plain_recipe: dict[str, Any]) -> Prepared:
+    return prepare(Dataset.open(dataset_folder), recipe(plain_recipe, None))
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +98,9 @@ def test_only_unanswered_requests_of_the_training_part_are_labelled(
 
 @pytest.mark.parametrize("by", ["last", "users", "none"])
 def test_no_history_of_a_labelled_request_holds_what_is_held_out(
-    dataset_folder: Path, small_recipe: dict[str, Any], by: str
+    dataset_folder: Path, plain_recipe: dict[str, Any], by: str
 ) -> None:
-    data = prepare(Dataset.open(dataset_folder), recipe(small_recipe, None, data={"split": {"by": by}}))
+    data = prepare(Dataset.open(dataset_folder), recipe(plain_recipe, None, data={"split": {"by": by}}))
     log, requests = data.behaviour.interactions, data.behaviour.requests
     chosen = np.flatnonzero(unlabelled(data))
     for row in chosen:
@@ -161,12 +161,12 @@ def _once(towers: Any, given: Any) -> float:
 
 
 def test_a_student_that_is_no_better_leaves_the_teacher_as_it_was(
-    data: Prepared, small_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Prepared, plain_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = {"epochs": 2}
-    plain = train_prepared(recipe(small_recipe, None, training=training), data, tmp_path)
+    plain = train_prepared(recipe(plain_recipe, None, training=training), data, tmp_path)
     student_scores(monkeypatch, 0.7, 0.7)
-    wanted = recipe(small_recipe, {"confidence": 0.2, "rounds": 3}, training=training)
+    wanted = recipe(plain_recipe, {"confidence": 0.2, "rounds": 3}, training=training)
     trained = train_prepared(wanted, data, tmp_path)
     said = trained.metrics.pop("self_training")
     assert said["kept"] == "teacher"
@@ -177,10 +177,10 @@ def test_a_student_that_is_no_better_leaves_the_teacher_as_it_was(
 
 
 def test_rounds_go_on_as_long_as_each_is_better(
-    data: Prepared, small_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Prepared, plain_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student_scores(monkeypatch, 0.6, 0.7, 0.8, 0.75)
-    wanted = recipe(small_recipe, {"confidence": 0.2, "rounds": 5}, training={"epochs": 1})
+    wanted = recipe(plain_recipe, {"confidence": 0.2, "rounds": 5}, training={"epochs": 1})
     trained = train_prepared(wanted, data, tmp_path)
     said = trained.metrics["self_training"]
     assert [each["kept"] for each in said["rounds"]] == ["student", "student", "teacher"]
@@ -190,12 +190,12 @@ def test_rounds_go_on_as_long_as_each_is_better(
 
 
 def test_a_kept_student_is_what_the_labels_train(
-    data: Prepared, small_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Prepared, plain_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student_scores(monkeypatch, 0.6, 0.7)
     training = {"epochs": 2}
-    trained = train_prepared(recipe(small_recipe, {"confidence": 0.2}, training=training), data, tmp_path)
-    by_hand = train_prepared(recipe(small_recipe, None, training=training), data, tmp_path, added=trained.pseudo_labels)
+    trained = train_prepared(recipe(plain_recipe, {"confidence": 0.2}, training=training), data, tmp_path)
+    by_hand = train_prepared(recipe(plain_recipe, None, training=training), data, tmp_path, added=trained.pseudo_labels)
     assert len(trained.pseudo_labels)
     assert same_weights(trained, by_hand)
     assert trained.metrics["examples"] == by_hand.metrics["examples"], "labels that people gave"
@@ -233,10 +233,10 @@ WITH_ALL = {
 
 
 def test_a_run_stopped_in_its_student_ends_like_one_that_was_not(
-    lossy_folder: Path, small_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lossy_folder: Path, plain_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     student_scores(monkeypatch, *[0.6, 0.7] * 10)
-    wanted, dataset = recipe(small_recipe, {"confidence": 0.3}, **WITH_ALL), Dataset.open(lossy_folder)
+    wanted, dataset = recipe(plain_recipe, {"confidence": 0.3}, **WITH_ALL), Dataset.open(lossy_folder)
     expected = train(wanted, dataset, tmp_path / "whole")
     assert expected["self_training"]["kept"] == "student"
     assert {"refit", "ranking"} <= set(expected)
@@ -264,9 +264,9 @@ def test_a_run_stopped_in_its_student_ends_like_one_that_was_not(
 
 
 def test_where_nothing_is_sure_enough_the_teacher_is_kept_and_the_surest_told(
-    data: Prepared, small_recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Prepared, plain_recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted = recipe(small_recipe, {"confidence": 0.999999}, training={"epochs": 1})
+    wanted = recipe(plain_recipe, {"confidence": 0.999999}, training={"epochs": 1})
     trained = train_prepared(wanted, data, tmp_path)
     assert trained.metrics["self_training"]["kept"] == "teacher"
     assert trained.metrics["self_training"]["rounds"][0]["pseudo_labels"] == 0
@@ -281,9 +281,9 @@ def test_where_nothing_is_sure_enough_the_teacher_is_kept_and_the_surest_told(
     ],
 )
 def test_what_cannot_be_labelled_or_judged_is_refused(
-    dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path, changed: dict[str, Any], said: str
+    dataset_folder: Path, plain_recipe: dict[str, Any], tmp_path: Path, changed: dict[str, Any], said: str
 ) -> None:
-    wanted = recipe(small_recipe, {}, data=changed)
+    wanted = recipe(plain_recipe, {}, data=changed)
     with pytest.raises(BadInput, match=said):
         train(wanted, Dataset.open(dataset_folder), tmp_path / "run")
     assert not list(tmp_path.iterdir())
@@ -296,7 +296,7 @@ def test_settings_out_of_range_are_refused(tmp_path: Path, bad: dict[str, Any]) 
         Recipe.load(tmp_path / "recipe.yaml")
 
 
-def test_without_the_section_nothing_is_added(whole: Prepared, small_recipe: dict[str, Any], tmp_path: Path) -> None:
-    trained = train_prepared(recipe(small_recipe, None, training={"epochs": 1}), whole, tmp_path)
+def test_without_the_section_nothing_is_added(whole: Prepared, plain_recipe: dict[str, Any], tmp_path: Path) -> None:
+    trained = train_prepared(recipe(plain_recipe, None, training={"epochs": 1}), whole, tmp_path)
     assert "self_training" not in trained.metrics
     assert len(trained.pseudo_labels) == len(Positives.none())

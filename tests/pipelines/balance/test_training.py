@@ -46,9 +46,9 @@ class Stopped(Exception):
 
 
 def test_it_learns_from_all_of_it_and_a_stopped_run_ends_the_same(
-    dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset_folder: Path, plain_recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = everything(small_recipe, refit=True)
+    values = everything(plain_recipe, refit=True)
     values["towers"] |= {"dropout": 0.2, "id_dropout": 0.2}
     recipe, data = Recipe.model_validate(values | {"adaptation": {"domain": "language"}}), Dataset.open(dataset_folder)
     metrics = train(recipe, data, tmp_path / "whole")
@@ -76,9 +76,9 @@ def test_it_learns_from_all_of_it_and_a_stopped_run_ends_the_same(
 
 
 def test_with_histories_of_others_and_a_loss_over_the_catalogue(
-    dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path
+    dataset_folder: Path, plain_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    values = everything(small_recipe, catalogue_weight=1.0, shown_weight=0.0, max_examples_per_user=4, epochs=1)
+    values = everything(plain_recipe, catalogue_weight=1.0, shown_weight=0.0, max_examples_per_user=4, epochs=1)
     values["data"] = {
         "split": {"by": "random", "validation": 0.2, "test": 0.2},
         "examples": "interactions",
@@ -90,9 +90,9 @@ def test_with_histories_of_others_and_a_loss_over_the_catalogue(
 
 
 def test_with_fine_tuning_tokens_are_dropped_and_the_same_seed_gives_the_same(
-    dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path
+    dataset_folder: Path, plain_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    values = copy.deepcopy(small_recipe)
+    values = copy.deepcopy(plain_recipe)
     values["training"]["epochs"] = 2
     values["fine_tuning"] = {"stages": [{"epoch": 1, "layers": [0]}], "learning_rate": 1e-3, "warmup_steps": 2}
     data, losses = Dataset.open(dataset_folder), []
@@ -126,11 +126,11 @@ def test_dropped_tokens_leave_each_text_its_first_and_the_shortest_before(tmp_pa
     assert len(seen) > 3
 
 
-def test_a_view_is_its_item_among_the_negatives(dataset_folder: Path, small_recipe: dict[str, Any]) -> None:
+def test_a_view_is_its_item_among_the_negatives(dataset_folder: Path, plain_recipe: dict[str, Any]) -> None:
     """An accidental hit is one also where the two rows see the item as different views."""
     from towers.runtime import tf
 
-    values = everything(small_recipe, shown_weight=0.0)
+    values = everything(plain_recipe, shown_weight=0.0)
     values["towers"] |= {"dropout": 0.0, "id_dropout": 0.0, "history_dropout": 0.0}
     recipe = Recipe.model_validate(values)
     data = prepare(Dataset.open(dataset_folder), recipe)
@@ -163,8 +163,8 @@ def test_a_view_is_its_item_among_the_negatives(dataset_folder: Path, small_reci
     assert loss(two, twin) > 1e-3
 
 
-def test_workers_share_out_views_with_their_positives(dataset_folder: Path, small_recipe: dict[str, Any]) -> None:
-    recipe = Recipe.model_validate(everything(small_recipe))
+def test_workers_share_out_views_with_their_positives(dataset_folder: Path, plain_recipe: dict[str, Any]) -> None:
+    recipe = Recipe.model_validate(everything(plain_recipe))
     data = prepare(Dataset.open(dataset_folder), recipe)
     found = additions(recipe, data, training_examples(recipe, data).positives)
     assert found is not None

@@ -38,12 +38,12 @@ def _recipe(small: dict[str, Any], search: dict[str, Any], **training: Any) -> R
 
 
 @pytest.fixture(scope="module")
-def searched(dataset_folder: Path, small_recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def searched(dataset_folder: Path, plain_recipe: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search of three trials of which the second cannot be trained."""
     out = tmp_path_factory.mktemp("tuning") / "search"
     # Training diverges at the larger rates.
     search = {"training.learning_rate": [0.02, 1e30, 0.01]}
-    tune(_recipe(small_recipe, search), Dataset.open(dataset_folder), out, algorithm="grid", trials=5)
+    tune(_recipe(plain_recipe, search), Dataset.open(dataset_folder), out, algorithm="grid", trials=5)
     return out
 
 
@@ -96,10 +96,10 @@ def test_the_page_shows_every_key_and_fetches_nothing(searched: Path) -> None:
 
 
 def test_a_finished_search_takes_more_trials(
-    searched: Path, dataset_folder: Path, small_recipe: dict[str, Any]
+    searched: Path, dataset_folder: Path, plain_recipe: dict[str, Any]
 ) -> None:
     before = read_json(searched / "tuning.json")
-    recipe = _recipe(small_recipe, {"training.learning_rate": [0.02, 1e30, 0.01]})
+    recipe = _recipe(plain_recipe, {"training.learning_rate": [0.02, 1e30, 0.01]})
     result = tune(recipe, Dataset.open(dataset_folder), searched, algorithm="grid", trials=6, resume=True)
     assert result["trials"] == before["trials"]
     first, *rows = result.rows()
@@ -110,15 +110,15 @@ def test_a_finished_search_takes_more_trials(
         assert row["epochs"] == (len(trial["by_epoch"]) - 1 if trial["status"] == "completed" else None)
     with pytest.raises(BadInput, match="grid with seed 3"):
         tune(recipe, Dataset.open(dataset_folder), searched, algorithm="random", resume=True)
-    other = _recipe(small_recipe, {"training.learning_rate": [0.02, 0.01]})
+    other = _recipe(plain_recipe, {"training.learning_rate": [0.02, 0.01]})
     with pytest.raises(BadInput, match="other recipe"):
         tune(other, Dataset.open(dataset_folder), searched, algorithm="grid", resume=True)
 
 
 def test_a_search_without_a_completed_trial_fails(
-    dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path
+    dataset_folder: Path, plain_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    recipe = _recipe(small_recipe, {"training.learning_rate": [1e30, 1e31]}, epochs=1)
+    recipe = _recipe(plain_recipe, {"training.learning_rate": [1e30, 1e31]}, epochs=1)
     out = tmp_path / "out"
     with pytest.raises(BadInput, match=r"none of 2 trials was completed.*diverged"):
         tune(recipe, Dataset.open(dataset_folder), out, algorithm="random", trials=2)
@@ -127,9 +127,9 @@ def test_a_search_without_a_completed_trial_fails(
 
 
 def test_a_recipe_without_a_validation_part_is_refused(
-    dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path
+    dataset_folder: Path, plain_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    values = {**small_recipe, "data": {"split": {"by": "time", "validation": 0.0, "test": 0.2}}}
+    values = {**plain_recipe, "data": {"split": {"by": "time", "validation": 0.0, "test": 0.2}}}
     recipe = _recipe(values, SEARCH)
     with pytest.raises(BadInput, match="validation part to choose by"):
         tune(recipe, Dataset.open(dataset_folder), tmp_path / "out")
@@ -142,10 +142,10 @@ def _events(out: Path) -> list[dict[str, Any]]:
 
 
 def test_a_killed_search_goes_on_and_one_whose_worker_dies_too(
-    dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path
+    dataset_folder: Path, plain_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
     """Killed with 9 in the second trial, resumed with a worker that is killed: nothing finished is tried again."""
-    recipe = _recipe(small_recipe, SEARCH, epochs=4)
+    recipe = _recipe(plain_recipe, SEARCH, epochs=4)
     path, out, whole = tmp_path / "recipe.yaml", tmp_path / "out", tmp_path / "whole"
     path.write_text(recipe.dump())
     command = [sys.executable, "-c", "from pipelines.cli import main; main()", "tune", str(path)]
@@ -203,8 +203,8 @@ def _events_of(out: Path) -> list[dict[str, Any]]:
     return read_json(out / "search.json")["events"]
 
 
-def test_two_workers_and_a_bound_in_time(dataset_folder: Path, small_recipe: dict[str, Any], tmp_path: Path) -> None:
-    recipe, data, out = _recipe(small_recipe, SEARCH), Dataset.open(dataset_folder), tmp_path / "out"
+def test_two_workers_and_a_bound_in_time(dataset_folder: Path, plain_recipe: dict[str, Any], tmp_path: Path) -> None:
+    recipe, data, out = _recipe(plain_recipe, SEARCH), Dataset.open(dataset_folder), tmp_path / "out"
     with pytest.raises(Stopped, match="no trial was completed in 0 minutes"):
         tune(recipe, data, out, algorithm="hyperband", trials=4, minutes=0)
     result = tune(recipe, data, out, algorithm="hyperband", trials=4, workers=2, resume=True)
@@ -214,13 +214,13 @@ def test_two_workers_and_a_bound_in_time(dataset_folder: Path, small_recipe: dic
 
 def test_what_was_begun_when_time_was_over_is_kept(
     dataset_folder: Path,
-    small_recipe: dict[str, Any],
+    plain_recipe: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Time is over in the first epoch of the first trial, after the recipe as it is."""
-    recipe, data, out = _recipe(small_recipe, SEARCH), Dataset.open(dataset_folder), tmp_path / "out"
+    recipe, data, out = _recipe(plain_recipe, SEARCH), Dataset.open(dataset_folder), tmp_path / "out"
     begin = Search._begin
 
     def begin_late(self: Search, place: int, proposal: Any) -> None:
