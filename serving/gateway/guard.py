@@ -50,8 +50,9 @@ def route_of(method: str, path: str) -> Route:
         return _NOWHERE
     if path in _OPEN:
         return Route(path, None)
-    if method in ("GET", "HEAD") and (path == "/" or path.startswith("/console/")):
-        return Route("console", None)  # pages without anything in them: that comes by the routes below
+    if path == "/" or path.startswith("/console/"):
+        # Pages without anything in them: that comes by the routes below.
+        return Route("console", None if method in ("GET", "HEAD") else "")
     if path == "/v1/recommendations":
         return Route(path, "recommend")
     if path == "/v1/events":
