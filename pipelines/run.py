@@ -61,7 +61,7 @@ class Origin(BaseModel):
     dataset_name: str
     data: str = Field("", description="fingerprint of the dataset's tables")
     recipe: str = Field("", description="fingerprint of the recipe as it was given")
-    encoders: str = Field("", description="fingerprints of the presets' weights; empty for none")
+    encoders: str = Field("", description="fingerprints of the presets' weights; empty for none, or an older run")
     warm_start: str = Field("", description="fingerprint of the weights that training began with; empty for new ones")
     first_at: str | None
     last_at: str | None
@@ -167,7 +167,7 @@ class Run:
         Raises:
             BadInput: Its weights cannot be read, or a preset has other weights than when it was trained.
         """
-        if _encoders(self.recipe) != self.origin.encoders:
+        if self.origin.encoders and _encoders(self.recipe) != self.origin.encoders:
             presets = " or ".join(_presets(self.recipe))
             raise BadInput(
                 f"{presets} has other weights than {self.folder} was trained on: bring those back, or train it again."

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ def test_towers_are_not_put_on_an_encoder_that_they_were_not_trained_on(
         file.write(bytes([last[0] ^ 1]))
     with pytest.raises(BadInput, match="has other weights than"):
         run.model(catalogue)
+    older = run.origin.model_copy(update={"encoders": ""})
+    replace(run, origin=older).model(catalogue)  # of before it was recorded: it cannot be told
     as_it_began = origin_of(Run.open(run_folder).recipe, run.training_data())
     resumed = origin_of(run.recipe, run.training_data())
     assert resumed.model_copy(update={"recipe": as_it_began.recipe}).difference(as_it_began) == "weights of an encoder"
