@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
 from benchmarks.edge_bundle import write_bundle
 from serving.edge.recommender import EdgeRecommender
+from serving.edge.server import EdgeServer
 from towers.appeal import ContentAppeal
 from towers.behaviour import BehaviourTower
 from towers.content import ContentTower
@@ -108,6 +110,19 @@ def store_folder(bundles: list[Path], tmp_path: Path) -> Path:
     folder = tmp_path / "bundles"
     shutil.copytree(bundles[0], folder / "1")
     return folder
+
+
+@pytest.fixture
+def server(store_folder: Path) -> Iterator[EdgeServer]:
+    """A server that looks for newer bundles when it is asked to."""
+    with EdgeServer(store_folder, poll_seconds=0) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: EdgeServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

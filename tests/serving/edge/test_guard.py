@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -13,18 +12,6 @@ import pytest
 
 from serving.edge import guard, rest
 from serving.edge.server import EdgeServer
-
-
-@pytest.fixture
-def server(store_folder: Path, bundles: list[Path]) -> Iterator[EdgeServer]:
-    with EdgeServer(store_folder, poll_seconds=0) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: EdgeServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url) as opened:
-        yield opened
 
 
 def test_bodies_that_do_not_come_are_given_up(

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,18 +10,6 @@ import pytest
 from serving.edge.errors import BadRequest
 from serving.edge.guard import MAX_BODY_BYTES
 from serving.edge.server import EdgeServer
-
-
-@pytest.fixture
-def server(store_folder: Path, bundles: list[Path]) -> Iterator[EdgeServer]:
-    with EdgeServer(store_folder, poll_seconds=0) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: EdgeServer) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url) as opened:
-        yield opened
 
 
 def test_recommendations_have_the_gateways_shape(server: EdgeServer, client: httpx.Client) -> None:

@@ -121,10 +121,23 @@ def test_a_window_that_another_monitor_stores_meanwhile(store: Store) -> None:
                 other.execute(table.delete())
                 other.execute(table.insert(), rows)
             seen = threads.submit(see, store, 0)
-            # What it reads it has read by then, and waits for its turn to write.
-            time.sleep(1)
+            _until_somebody_waits_to_write(store)
         seen.result(30)
     assert everything(store) == before
+
+
+def _until_somebody_waits_to_write(store: Store) -> None:
+    if store.is_sqlite:  # whoever writes has its turn from its first statement on: there is nothing to be between
+        return
+    waiting, deadline = (
+        sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
+        time.monotonic(),
+    )
+    found = 0
+    while not found:
+        assert time.monotonic() < deadline + 30, "nobody wrote"
+        with store.reading() as connection:
+            found = connection.execute(waiting).scalar_one()
 
 
 def test_what_is_stored_is_what_was_seen(store: Store) -> None:
