@@ -73,8 +73,3 @@ def _minilm() -> Path:
             "reinstall the package."
         )
     return folder
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
