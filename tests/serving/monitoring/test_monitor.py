@@ -129,13 +129,10 @@ def test_a_window_that_another_monitor_stores_meanwhile(store: Store) -> None:
 def _until_somebody_waits_to_write(store: Store) -> None:
     if store.is_sqlite:  # whoever writes has its turn from its first statement on: there is nothing to be between
         return
-    waiting, deadline = (
-        sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
-        time.monotonic(),
-    )
-    found = 0
+    waiting = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    found, deadline = 0, time.monotonic() + 30
     while not found:
-        assert time.monotonic() < deadline + 30, "nobody wrote"
+        assert time.monotonic() < deadline, "nobody wrote"
         with store.reading() as connection:
             found = connection.execute(waiting).scalar_one()
 
